@@ -1,0 +1,84 @@
+//! The port to DNS: the only way anything above the resolver sees it.
+//!
+//! In: a name and a type. Out: an [`Answer`], which always carries its security status, or a [`Failure`]
+//! with its cause. "Nothing there" is an answer; "could not find out" is a failure; the two never look alike,
+//! and nothing bogus ever gets through. Never caches, never decides a policy.
+
+mod failure;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use hickory_proto::rr::{Name, RData, RecordType};
+
+pub use failure::{Bogus, Cause, Failure};
+
+/// What DNSSEC says of an answer (RFC 4035 §4.3); bogus is a [`Failure`], so it is not among these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// Proven from a trust anchor, every hop and every denial of it.
+    Secure,
+    /// Proven to lie below an unsigned delegation, or below no trust anchor: nothing is claimed.
+    Insecure,
+}
+
+impl Security {
+    /// Secure only if both are.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::Secure { other } else { Self::Insecure }
+    }
+    /// True for [`Security::Secure`].
+    pub fn is_secure(self) -> bool {
+        self == Self::Secure
+    }
+}
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The RRset asked for, at the end of any aliases. Never empty.
+    Records(Vec<RData>),
+    /// The name exists, or may (an empty non-terminal): nothing of this type there.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+}
+
+/// A validated answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What is there.
+    pub found: Found,
+    /// The name at the end of the CNAMEs and DNAMEs that were followed; lower case. For a CNAME question
+    /// nothing is followed.
+    pub canonical: Name,
+    /// The security of the whole answer: every alias on the way and the RRset or denial at the end.
+    pub security: Security,
+    /// Seconds for which this may be used: the least over everything that carried the answer, signatures'
+    /// original TTL and remaining life included; for a denial the SOA's negative TTL (RFC 2308 §5).
+    pub ttl: u32,
+}
+
+impl Answer {
+    /// The records, empty for a denial.
+    pub fn records(&self) -> &[RData] {
+        match &self.found {
+            Found::Records(records) => records,
+            Found::NoData | Found::NxDomain => &[],
+        }
+    }
+}
+
+/// A future that any trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Whoever can answer questions with validated answers: the engine, and scripted worlds in tests.
+pub trait Lookup: Send + Sync + 'static {
+    /// Looks `name` and `rtype` up, aliases followed (unless `rtype` is CNAME). Ends within the resolver's own
+    /// deadline. Dropping the future does not stop the work: it goes on and fills the cache.
+    fn lookup<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Answer, Failure>>;
+
+    /// A cheap hint, from what is cached: true only when `name` is already known to lie in a zone that is
+    /// signed and chained to a trust anchor. Never asks anybody.
+    fn zone_known_signed(&self, name: &Name) -> bool;
+}

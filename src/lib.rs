@@ -1,0 +1,21 @@
+//! postseal tells Postfix how strictly to protect mail to each domain.
+//!
+//! The crate reads along the path of one question:
+//!
+//! 1. [`socketmap`] takes a lookup from Postfix and answers in order;
+//! 2. [`policy`] decides: DANE and MTA-STS side by side, then one table that combines them;
+//! 3. [`cache`] keeps what was learnt, in memory and on disk;
+//! 4. [`dns`] is the port through which anything above sees DNS, always with a security status;
+//! 5. [`resolver`] stands behind that port: recursion from the root and DNSSEC validation;
+//! 6. [`listener`] serves the same answers to Postfix's own resolver.
+//!
+//! Around it: [`daemon`] wires and ends everything, [`cli`] holds one file per command, [`config`] the
+//! settings, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
+//! names that were parsed and can be trusted, [`telemetry`] logs and metrics.
+
+pub mod clock;
+pub mod config;
+pub mod dns;
+pub mod limits;
+pub mod names;
+pub mod resolver;

@@ -1,0 +1,45 @@
+//! Every bound, with its reason. Nothing here is read from outside; what operators may set lives in `config`.
+
+use std::time::Duration;
+
+// --- DNS engine (design §6). Unbound, BIND, PowerDNS and Knot sit at 32–200 queries, 8–32 signature checks,
+// 32–600 NSEC3 hashes, 50–150 iterations.
+
+/// Upstream queries one lookup may cause, all that it needs included (NXNS, CVE-2020-8616 and kin).
+pub const UPSTREAM_QUERIES_PER_LOOKUP: u32 = 100;
+/// Referrals one lookup may follow.
+pub const REFERRALS_PER_LOOKUP: u32 = 30;
+/// CNAME and DNAME hops of one lookup; Unbound follows 11.
+pub const ALIAS_HOPS: usize = 11;
+/// Name servers without glue that are resolved for one delegation (NXNS fan-out).
+pub const GLUELESS_NS_PER_DELEGATION: usize = 5;
+/// Keys with the same tag and algorithm tried for one RRSIG (KeyTrap, CVE-2023-50387).
+pub const KEYS_PER_TAG: usize = 4;
+/// RRSIGs tried for one RRset (KeyTrap).
+pub const RRSIGS_PER_RRSET: usize = 8;
+/// Signature checks of one lookup.
+pub const SIGNATURE_CHECKS_PER_LOOKUP: u32 = 64;
+/// Failed signature checks of one lookup.
+pub const FAILED_SIGNATURE_CHECKS_PER_LOOKUP: u32 = 16;
+/// NSEC3 iterations above which a zone is treated as insecure (RFC 9276 §3.2).
+pub const NSEC3_ITERATIONS: u16 = 150;
+/// NSEC3 hash computations of one lookup (CVE-2023-50868).
+pub const NSEC3_HASHES_PER_LOOKUP: u32 = 64;
+/// Largest response that is read.
+pub const RESPONSE_BYTES: usize = 65_535;
+/// Records of one RRset.
+pub const RECORDS_PER_RRSET: usize = 500;
+/// Options in one OPT record.
+pub const EDNS_OPTIONS: usize = 100;
+/// Lookups under way at once; more fail at once with "overloaded".
+pub const LOOKUPS_IN_FLIGHT: usize = 10_000;
+/// UDP payload we announce and send without fragmentation (DNS flag day 2020, RFC 9715).
+pub const EDNS_UDP_PAYLOAD: u16 = 1232;
+/// Longest time any cached RRset is kept, whatever its TTL (RFC 8767 §4 suggests a week as a maximum).
+pub const MAX_TTL: u32 = 86_400;
+/// Longest time a negative answer is kept (RFC 2308 §5 suggests one to three hours).
+pub const MAX_NEGATIVE_TTL: u32 = 3_600;
+/// Failure cache: first interval, doubled at each further failure (RFC 9520 §3.2: at least 1 s).
+pub const FAILURE_TTL_MIN: Duration = Duration::from_secs(1);
+/// Failure cache: longest interval (RFC 9520 §3.2: at most 5 min).
+pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);

@@ -1,0 +1,7 @@
+//! Recursion from the root and DNSSEC validation, behind the port [`crate::dns::Lookup`].
+
+pub mod budget;
+pub mod message;
+pub mod rrset;
+pub mod settings;
+pub mod transport;

@@ -1,0 +1,52 @@
+//! One exchange with one server: octets out, octets in. Knows nothing of zones or answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::dns::BoxFuture;
+
+/// Decides whether a datagram answers the query that was sent; others are ignored and the wait goes on.
+pub type Accept<'a> = &'a (dyn Fn(&[u8]) -> bool + Send + Sync);
+
+/// How an exchange ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// Nothing that fits came in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The server's host refused (ICMP port unreachable, TCP reset).
+    #[error("connection refused")]
+    Refused,
+    /// No route or no such address family here.
+    #[error("network unreachable")]
+    Unreachable,
+    /// The connection ended before the answer was whole, or sent what is no DNS message.
+    #[error("connection closed")]
+    Closed,
+    /// No socket could be had on this host.
+    #[error("no socket: out of descriptors or ports")]
+    NoSocket,
+}
+
+/// The network as the engine sees it: real sockets, or a scripted world in tests.
+pub trait Network: Send + Sync + 'static {
+    /// Sends one datagram from a fresh random source port and waits for the first answer from that very
+    /// address that `accept` takes.
+    fn udp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>>;
+
+    /// Sends one message over TCP (RFC 7766), perhaps on a connection that is open already, and waits for the
+    /// answer that `accept` takes.
+    fn tcp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>>;
+}

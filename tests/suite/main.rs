@@ -1,0 +1,1 @@
+//! The one test binary: `support` holds the test world, each other module one RFC or behaviour.
