@@ -13,6 +13,7 @@
 //! settings, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
 //! names that were parsed and can be trusted, [`telemetry`] logs and metrics.
 
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod dns;

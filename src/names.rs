@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hickory_proto::rr::Name;
+use serde::{Deserialize, Serialize};
 
 /// The port mail is delivered to when the next hop names none (RFC 5321 §4.5.4.2).
 pub const SMTP_PORT: u16 = 25;
@@ -19,7 +20,8 @@ const MAX_LABEL: usize = 63;
 
 /// A DNS name in its one normal form: lower case, A-labels (UTS 46), no trailing dot, at most 253 octets,
 /// labels of letters, digits, hyphens and underscores, last label not all digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Domain(Box<str>);
 
 /// Why a text is not a [`Domain`].
@@ -117,6 +119,19 @@ impl FromStr for Domain {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         Self::parse(text)
+    }
+}
+
+impl From<Domain> for String {
+    fn from(domain: Domain) -> Self {
+        domain.0.into()
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
     }
 }
 
@@ -220,7 +235,8 @@ fn parse_port(text: &str) -> Result<u16, NotADestination> {
 
 /// An `mx` line of an MTA-STS policy: a host name, or `*.` and a host name, which stands for exactly one more
 /// label (RFC 8461 §4.1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct MxPattern {
     wildcard: bool,
     host: Domain,
@@ -255,6 +271,28 @@ impl MxPattern {
             return host == &self.host;
         }
         host.as_str().split_once('.').is_some_and(|(_, parent)| parent == self.host.as_str())
+    }
+}
+
+impl fmt::Display for MxPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.wildcard {
+            f.write_str("*.")?;
+        }
+        self.host.fmt(f)
+    }
+}
+
+impl From<MxPattern> for String {
+    fn from(pattern: MxPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl TryFrom<String> for MxPattern {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
     }
 }
 

@@ -1,0 +1,256 @@
+//! The state of the two branches of a next hop, made to be stored.
+//!
+//! Times are wall-clock times, so that they mean something after a restart; how old an entry is *now* is
+//! for [`Age`] to say, which also watches the monotonic clock. Fields keep their order: stored values are
+//! MessagePack arrays.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Stamp, UnixTime};
+use crate::names::MxPattern;
+
+/// What DANE says of a next hop (design §4 step 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DaneVerdict {
+    /// Every host that counts has usable TLSA records and the MX RRset is secure: `dane-only`.
+    DaneOnly,
+    /// `dane`, with a secure MX RRset and at least one host with usable TLSA records: MTA-STS must not
+    /// override it (RFC 8461 §2).
+    Dane,
+    /// `dane`, but the MX RRset is insecure or no TLSA record is usable: an MTA-STS policy is stronger.
+    DaneWeak,
+    /// Some hosts have no TLSA records, of the others nothing is known: `dane`, never less.
+    Partial,
+    /// No host has TLSA records.
+    None,
+    /// Nothing is known: mail waits.
+    Temporary,
+}
+
+impl DaneVerdict {
+    /// True where Postfix is told to use DANE.
+    pub fn protects(self) -> bool {
+        match self {
+            Self::DaneOnly | Self::Dane | Self::DaneWeak | Self::Partial => true,
+            Self::None | Self::Temporary => false,
+        }
+    }
+}
+
+/// The DANE branch of one next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaneEntry {
+    /// The verdict.
+    pub verdict: DaneVerdict,
+    /// Why, in ASCII, for people; without the domain in front.
+    pub reason: Box<str>,
+    /// When it was learnt.
+    pub checked_at: UnixTime,
+    /// Seconds from `checked_at` for which it holds; already clamped (design §7).
+    pub ttl: u32,
+}
+
+/// The MTA-STS branch of one recipient domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StsEntry {
+    /// The last policy that was fetched and is valid, whatever came after it.
+    pub policy: Option<HeldPolicy>,
+    /// What the TXT record said when it was last asked for.
+    pub record: RecordCheck,
+    /// The last fetch, where it failed.
+    pub failure: Option<FetchFailure>,
+}
+
+/// A policy and its validity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPolicy {
+    /// The `id` of the TXT record under which it was fetched.
+    pub id: Box<str>,
+    /// When it was last fetched with success; it is valid for `max_age` from then.
+    pub fetched_at: UnixTime,
+    /// The policy.
+    pub policy: StsPolicy,
+}
+
+/// A parsed MTA-STS policy (RFC 8461 §3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StsPolicy {
+    /// What to do with it.
+    pub mode: StsMode,
+    /// Seconds of validity, at most [`StsPolicy::LONGEST_MAX_AGE`].
+    pub max_age: u32,
+    /// The MX hosts it allows; empty only with mode `none`.
+    pub mx: Vec<MxPattern>,
+    /// Every line as published, for TLSRPT.
+    pub lines: Vec<PolicyLine>,
+}
+
+impl StsPolicy {
+    /// Longest `max_age`, about a year (RFC 8461 §3.2).
+    pub const LONGEST_MAX_AGE: u32 = 31_557_600;
+}
+
+/// One `key: value` line of a policy, without the white space around the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyLine {
+    /// Field name.
+    pub key: Box<str>,
+    /// Field value.
+    pub value: Box<str>,
+}
+
+/// The mode of a policy (RFC 8461 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StsMode {
+    /// Deliver only to hosts that match and authenticate.
+    Enforce,
+    /// Report, but deliver as usual.
+    Testing,
+    /// As if there were no policy.
+    None,
+}
+
+/// When the TXT record at `_mta-sts.<domain>` was last asked for, and with what result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCheck {
+    /// When.
+    pub at: UnixTime,
+    /// Seconds from `at` after which it is asked for again; already clamped, and the back-off after a failure.
+    pub ttl: u32,
+    /// The result.
+    pub outcome: RecordOutcome,
+    /// Failures in a row; sets the back-off.
+    pub failures: u32,
+}
+
+/// What the TXT record said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordOutcome {
+    /// One valid record with this `id`.
+    Id(Box<str>),
+    /// Proven or plainly not there, or not a valid record: MTA-STS is not announced. The text says why.
+    Absent(Box<str>),
+    /// Could not be found out. The text says why.
+    Failed(Box<str>),
+}
+
+/// A failed fetch of a policy, and when it may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchFailure {
+    /// The `id` for which it failed: a new one may be fetched at once.
+    pub id: Box<str>,
+    /// What kind of failure.
+    pub kind: FetchFailureKind,
+    /// Why, in ASCII, for people.
+    pub reason: Box<str>,
+    /// When it failed last.
+    pub at: UnixTime,
+    /// Seconds from `at` before which it is not tried again (RFC 8461 §3.3).
+    pub retry_after: u32,
+    /// Failures in a row.
+    pub count: u32,
+}
+
+/// Kinds of failed fetches, as far as they are treated or reported (RFC 8460 §4.3) differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FetchFailureKind {
+    /// No answer, no connection, no address: may well be our own network.
+    Network,
+    /// The policy host answered, but not with a policy.
+    Http,
+    /// The policy host's certificate does not verify for its name.
+    Certificate,
+    /// What was fetched is not a valid policy.
+    Invalid,
+}
+
+/// How old something is, by both clocks.
+///
+/// The wall clock counts while the machine sleeps and across restarts, the monotonic clock cannot be set;
+/// the one that says more is believed, so that nothing expired is served after a clock was set back. What
+/// looks expired by the wall clock alone is not served either, but keeps: the clock may be set right again.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// When this process learnt of it.
+    seen: Stamp,
+    /// How old it was then.
+    before: Duration,
+    /// When it came into being, by the wall clock.
+    born: UnixTime,
+}
+
+impl Age {
+    /// The age of something that is new at `now`.
+    pub fn new(now: Stamp) -> Self {
+        Self { seen: now, before: Duration::ZERO, born: now.wall }
+    }
+
+    /// The age of something read back from disk, of which `lifetime` is how long it holds. Where it looks
+    /// expired at once, perhaps because the clock is not set yet, later readings of the wall clock decide.
+    pub fn restored(born: UnixTime, lifetime: Duration, now: Stamp) -> Self {
+        let before = wall_since(born, now.wall);
+        let before = if before < lifetime { before } else { Duration::ZERO };
+        Self { seen: now, before, born }
+    }
+
+    /// How old it is at `now`.
+    pub fn at(&self, now: Stamp) -> Duration {
+        let ran = self.before + now.instant.saturating_duration_since(self.seen.instant);
+        let wall = wall_since(self.born, now.wall);
+        // Whole seconds on the wall side: prefer the finer monotonic value where both agree.
+        if wall > ran + Duration::from_secs(1) { wall } else { ran }
+    }
+
+    /// How old it is by the monotonic clock alone.
+    pub fn ran(&self, now: Stamp) -> Duration {
+        self.before + now.instant.saturating_duration_since(self.seen.instant)
+    }
+}
+
+fn wall_since(born: UnixTime, wall: UnixTime) -> Duration {
+    Duration::from_secs(u64::try_from(wall.saturating_sub(born)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    const DAY: i64 = 86_400;
+    const YEAR: i64 = 365 * DAY;
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_set_back_never_makes_anything_younger() {
+        let clock = Clock::manual(1_800_000_000);
+        let fresh = Age::new(clock.stamp());
+        let restored = Age::restored(clock.wall() - 6 * DAY, WEEK, clock.stamp());
+        clock.jump(-YEAR);
+        tokio::time::advance(Duration::from_secs(2 * 86_400)).await;
+        assert_eq!(fresh.at(clock.stamp()).as_secs(), 2 * 86_400);
+        assert!(restored.at(clock.stamp()) >= WEEK, "six days before the restart count");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_wrong_for_a_minute_at_start_costs_nothing() {
+        let clock = Clock::manual(1_800_000_000 + YEAR);
+        let age = Age::restored(1_800_000_000 - DAY, WEEK, clock.stamp());
+        assert!(age.at(clock.stamp()) > WEEK, "not served while the clock is ahead");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        clock.jump(-YEAR);
+        assert_eq!(age.at(clock.stamp()).as_secs(), 86_400 + 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_week_asleep_counts() {
+        let clock = Clock::manual(1_800_000_000);
+        let age = Age::new(clock.stamp());
+        clock.jump(7 * DAY);
+        assert!(age.at(clock.stamp()) >= WEEK);
+    }
+}

@@ -1,0 +1,10 @@
+//! What was learnt about next hops, in memory and (through [`Persist`]) on disk.
+//!
+//! In: the outcome of lookups and fetches, per branch. Out: the state of both branches of a next hop, with
+//! its age. Never looks anything up, never decides an answer, never serves by the wall clock alone.
+
+pub mod entry;
+mod persist;
+
+pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
+pub use persist::{Forgetful, Persist, PersistError};
