@@ -3,5 +3,6 @@
 pub mod budget;
 pub mod message;
 pub mod rrset;
+pub mod servers;
 pub mod settings;
 pub mod transport;
