@@ -43,3 +43,8 @@ pub const MAX_NEGATIVE_TTL: u32 = 3_600;
 pub const FAILURE_TTL_MIN: Duration = Duration::from_secs(1);
 /// Failure cache: longest interval (RFC 9520 §3.2: at most 5 min).
 pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);
+
+// --- Trust anchor and root hint files.
+
+/// Largest such file that is read; IANA's are below 4 KiB.
+pub const ANCHOR_FILE_BYTES: u64 = 1 << 20;

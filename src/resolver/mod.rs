@@ -1,5 +1,6 @@
 //! Recursion from the root and DNSSEC validation, behind the port [`crate::dns::Lookup`].
 
+pub mod anchors;
 pub mod budget;
 pub mod message;
 pub mod rrset;
