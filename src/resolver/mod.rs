@@ -7,3 +7,4 @@ pub mod rrset;
 pub mod servers;
 pub mod settings;
 pub mod transport;
+pub mod validate;
