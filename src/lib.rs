@@ -11,8 +11,9 @@
 //!
 //! Around it: [`daemon`] wires and ends everything, [`cli`] holds one file per command, [`config`] the
 //! settings, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
-//! names that were parsed and can be trusted, [`telemetry`] logs and metrics.
+//! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`telemetry`] logs and metrics.
 
+pub mod addresses;
 pub mod cache;
 pub mod clock;
 pub mod config;

@@ -48,3 +48,39 @@ pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);
 
 /// Largest such file that is read; IANA's are below 4 KiB.
 pub const ANCHOR_FILE_BYTES: u64 = 1 << 20;
+
+// --- Exchanges with upstream servers (`resolver::servers`, `resolver::transport`).
+
+/// Tries at the servers of one zone for one question. With three packets in ten lost each way, twelve leave one
+/// question in 3,000 without an answer; Unbound tries up to 16 times.
+pub const TRIES_PER_QUESTION: u32 = 12;
+/// Tries where every server of the zone has been silent for long: enough to notice that one is back.
+pub const TRIES_AT_SILENT_SERVERS: u32 = 4;
+/// Tries of one question that are listened to at once; the wait is longer than the pace of retransmission.
+pub const TRIES_OPEN: usize = 8;
+/// Wait for the first answer of a server that was never asked; Unbound 376 ms, BIND 800 ms.
+pub const FIRST_TIMEOUT: Duration = Duration::from_millis(400);
+/// Least slack above the smoothed round trip before a query is sent again.
+pub const RETRANSMIT_SLACK: Duration = Duration::from_millis(100);
+/// Longest wait before a query is sent again.
+pub const RETRANSMIT_MAX: Duration = Duration::from_secs(3);
+/// How long an answer to one datagram is listened for, while others are sent.
+pub const DATAGRAM_PATIENCE: Duration = Duration::from_secs(5);
+/// Wait for answers after the last try of a question.
+pub const LAST_PATIENCE: Duration = Duration::from_millis(1_600);
+/// Longest wait for an answer over TCP, connecting included.
+pub const TCP_PATIENCE: Duration = Duration::from_secs(8);
+/// Servers about which something is remembered.
+pub const SERVERS_REMEMBERED: usize = 20_000;
+/// Probes of silent servers under way at once.
+pub const PROBES_IN_FLIGHT: usize = 32;
+/// UDP sockets towards servers at once; each takes a descriptor and a port.
+pub const UPSTREAM_UDP_SOCKETS: usize = 4_096;
+/// Datagrams larger than this are cut off, and so malformed: three times what we announce.
+pub const UDP_RECEIVE_BYTES: usize = 4_096;
+/// TCP connections towards servers at once.
+pub const UPSTREAM_TCP_CONNECTIONS: usize = 256;
+/// Queries under way on one TCP connection (RFC 7766 §6.2.1.1); BIND's servers allow 23 to 1,000.
+pub const QUERIES_PER_TCP_CONNECTION: usize = 64;
+/// How long a TCP connection without queries is kept (RFC 7766 §6.2.3: a few seconds).
+pub const UPSTREAM_TCP_IDLE: Duration = Duration::from_secs(5);
