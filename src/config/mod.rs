@@ -1,5 +1,25 @@
 //! The configuration: one tree, its sources, its checks (design §11). A leaf: knows nothing of what uses it.
+//!
+//! In: a TOML file, the environment, flags. Out: a [`Config`] whose every value was parsed and is in range, or
+//! a [`ConfigError`] that names file, key and what would be right. Never binds, never opens what a path names.
 
+mod error;
+mod keys;
 mod maps;
+mod overrides;
+mod print;
+mod sources;
+mod state_dir;
+mod tree;
+mod values;
 
+pub use error::ConfigError;
+pub use keys::{KEYS, Key, Kind};
 pub use maps::{MapOptions, ReportLevel};
+pub use overrides::{Override, OverrideError, Overrides, PolicyTextError};
+pub use print::effective;
+pub use sources::{DEFAULT_FILE, Environment, Sources, variable_of};
+pub use tree::{
+    Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Resolver, Socketmap, Store,
+};
+pub use values::Listen;
