@@ -84,3 +84,8 @@ pub const UPSTREAM_TCP_CONNECTIONS: usize = 256;
 pub const QUERIES_PER_TCP_CONNECTION: usize = 64;
 /// How long a TCP connection without queries is kept (RFC 7766 §6.2.3: a few seconds).
 pub const UPSTREAM_TCP_IDLE: Duration = Duration::from_secs(5);
+// --- Validation (design §6).
+
+/// NSEC and NSEC3 RRsets of one response whose signatures are checked. A denial needs at most three, and a
+/// response holds a few denials where aliases lead through several zones.
+pub const DENIAL_RRSETS_PER_RESPONSE: usize = 16;

@@ -11,6 +11,8 @@ mod chain;
 mod crypto;
 mod denial;
 mod keys;
+mod nsec;
+mod nsec3;
 mod rrsig;
 mod types;
 
