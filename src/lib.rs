@@ -20,4 +20,5 @@ pub mod config;
 pub mod dns;
 pub mod limits;
 pub mod names;
+pub mod policy;
 pub mod resolver;

@@ -89,3 +89,55 @@ pub const UPSTREAM_TCP_IDLE: Duration = Duration::from_secs(5);
 /// NSEC and NSEC3 RRsets of one response whose signatures are checked. A denial needs at most three, and a
 /// response holds a few denials where aliases lead through several zones.
 pub const DENIAL_RRSETS_PER_RESPONSE: usize = 16;
+
+// --- Policies (design §3 to §5, §7).
+
+/// Octets of an MTA-STS policy; RFC 8461 §3.3 suggests 64 KiB.
+pub const STS_POLICY_BYTES: usize = 65_536;
+/// Octets of the header of a policy host's response.
+pub const STS_HEADER_BYTES: usize = 65_536;
+/// Whole fetch of a policy, from the address lookup to the last octet, all tries (RFC 8461 §3.3 suggests a
+/// minute).
+pub const STS_FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// One TCP connection to a policy host: three silent tries end within `policy.timeout`.
+pub const STS_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Head start of one address before the next is tried as well (RFC 8305 §5).
+pub const STS_CONNECT_HEAD_START: Duration = Duration::from_millis(250);
+/// Addresses of a policy host that are tried, both families together.
+pub const STS_ADDRESSES: usize = 8;
+/// Tries within one lookup where the network fails (a lost packet leaves no domain unprotected).
+pub const STS_NETWORK_TRIES: u32 = 3;
+/// Pause before the second try; the third waits four times as long, past the resolver's failure cache.
+pub const STS_NETWORK_PAUSE: Duration = Duration::from_millis(300);
+/// No further try begins later than this in a lookup, so that a mail does not wait for it.
+pub const STS_NETWORK_TRY_WITHIN: Duration = Duration::from_secs(15);
+/// Back-off after an HTTP or certificate error or an invalid policy: first and longest (RFC 8461 §3.3).
+pub const STS_BACKOFF: (u32, u32) = (300, 3_600);
+/// Back-off after a failure of the network: first and longest, in seconds.
+pub const STS_NETWORK_BACKOFF: (u32, u32) = (30, 300);
+/// The TXT record is asked for again after its TTL, at least and at most these seconds.
+pub const STS_RECORD_TTL: (u32, u32) = (60, 86_400);
+/// A policy is fetched again at least this often (RFC 8461 §10.2 suggests once per day).
+pub const STS_REFRESH: u32 = 86_400;
+/// A mail for a domain with a policy in force waits this long for the TXT record to be checked again.
+pub const STS_RECHECK_WAIT: Duration = Duration::from_secs(5);
+/// MX hosts looked at; Postfix itself tries 5 by default (`smtp_mx_address_limit`).
+pub const MX_HOSTS: usize = 50;
+/// MX hosts looked at side by side in one evaluation.
+pub const MX_HOSTS_AT_ONCE: usize = 16;
+/// Part of `policy.timeout` after which slow MX hosts count as unknown where the others carry a verdict.
+pub const SLOW_HOST_PERCENT: u32 = 75;
+/// DANE branch: least and greatest TTL in seconds.
+pub const DANE_TTL: (u32, u32) = (60, 86_400);
+/// Greatest TTL of a denial in a DANE branch (RFC 2308 §5 suggests one to three hours).
+pub const DANE_NEGATIVE_TTL: u32 = 3_600;
+/// Greatest TTL of a DANE branch where something is unknown.
+pub const DANE_UNKNOWN_TTL: u32 = 300;
+/// A temporary failure is remembered this long: Postfix asks once per MX host and once per parent.
+pub const TEMPORARY_TTL: u32 = 10;
+/// Next hops being evaluated at once; more get TEMP.
+pub const POLICY_LOOKUPS: usize = 4_096;
+/// Octets of a reply: Postfix reads no more, and fails the lookup after it too.
+pub const REPLY_BYTES: usize = 100_000;
+/// Octets of a reason in TEMP and PERM: Postfix logs no more.
+pub const REASON_BYTES: usize = 200;

@@ -4,6 +4,7 @@
 //! for [`Age`] to say, which also watches the monotonic clock. Fields keep their order: stored values are
 //! MessagePack arrays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub struct DaneEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StsEntry {
     /// The last policy that was fetched and is valid, whatever came after it.
-    pub policy: Option<HeldPolicy>,
+    pub policy: Option<Arc<HeldPolicy>>,
     /// What the TXT record said when it was last asked for.
     pub record: RecordCheck,
     /// The last fetch, where it failed.

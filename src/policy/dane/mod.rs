@@ -1,0 +1,8 @@
+//! DANE for SMTP (RFC 7672): from MX hosts and their TLSA records to a verdict.
+//!
+//! In: validated answers. Out: what each host has, and the verdict over all. Never sees a bogus answer, and
+//! never asks for TLSA records in a zone that is not known to be signed.
+
+mod der;
+pub mod tlsa;
+pub mod verdict;

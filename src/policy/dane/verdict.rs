@@ -1,0 +1,87 @@
+//! The verdict over all MX hosts: one pure table (design §4 step 4).
+
+use serde::Serialize;
+
+use crate::cache::DaneVerdict;
+
+/// What is known of one MX host (design §4 steps 2 and 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostStatus {
+    /// Secure TLSA records, at least one usable.
+    Usable,
+    /// Secure TLSA records, none usable.
+    Unusable,
+    /// Provably no TLSA records that count: denied, or something on the way is not signed.
+    NoTlsa,
+    /// Proven to have no address: it cannot receive mail.
+    Ignored,
+    /// Could not be found out: it might have TLSA records.
+    Unknown,
+}
+
+/// The verdict, and whether it rests on hosts of which nothing is known (then it is kept only briefly).
+pub fn verdict(hosts: &[HostStatus], secure_mx: bool) -> (DaneVerdict, bool) {
+    let has = |wanted: HostStatus| hosts.contains(&wanted);
+    let (usable, unusable) = (has(HostStatus::Usable), has(HostStatus::Unusable));
+    let (without, unknown) = (has(HostStatus::NoTlsa), has(HostStatus::Unknown));
+    let verdict = match (usable || unusable, without, unknown) {
+        // Postfix repeats the lookup per host and skips what it cannot resolve: unknown hosts do no harm.
+        (true, false, _) if secure_mx && !unusable => DaneVerdict::DaneOnly,
+        (true, _, _) if secure_mx && usable => DaneVerdict::Dane,
+        (true, _, _) => DaneVerdict::DaneWeak,
+        (false, true, true) => DaneVerdict::Partial,
+        (false, false, true) => DaneVerdict::Temporary,
+        (false, _, false) => DaneVerdict::None,
+    };
+    (verdict, unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use HostStatus::{Ignored, NoTlsa, Unknown, Unusable, Usable};
+
+    #[test]
+    fn every_row_of_the_verdict_table() {
+        use DaneVerdict::{Dane, DaneOnly, DaneWeak, None, Partial, Temporary};
+        let rows: &[(&str, &[HostStatus], bool, DaneVerdict, bool)] = &[
+            ("all usable", &[Usable, Usable], true, DaneOnly, false),
+            ("usable and ignored", &[Usable, Ignored], true, DaneOnly, false),
+            ("usable and unknown", &[Usable, Unknown], true, DaneOnly, true),
+            ("all usable, insecure MX", &[Usable, Usable], false, DaneWeak, false),
+            ("usable and unknown, insecure MX", &[Usable, Unknown], false, DaneWeak, true),
+            ("usable and without", &[Usable, NoTlsa], true, Dane, false),
+            ("usable and without, insecure MX", &[Usable, NoTlsa], false, DaneWeak, false),
+            ("usable and unusable", &[Usable, Unusable], true, Dane, false),
+            ("usable, without and unknown", &[Usable, NoTlsa, Unknown], true, Dane, true),
+            ("all unusable", &[Unusable], true, DaneWeak, false),
+            ("all unusable, insecure MX", &[Unusable], false, DaneWeak, false),
+            ("unusable and without", &[Unusable, NoTlsa], true, DaneWeak, false),
+            ("unusable and unknown", &[Unusable, Unknown], true, DaneWeak, true),
+            ("without and unknown", &[NoTlsa, Unknown], true, Partial, true),
+            ("without and unknown, insecure MX", &[NoTlsa, Unknown], false, Partial, true),
+            ("all without", &[NoTlsa, NoTlsa], true, None, false),
+            ("without and ignored", &[NoTlsa, Ignored], true, None, false),
+            ("none left", &[Ignored], true, None, false),
+            ("no host", &[], true, None, false),
+            ("all unknown", &[Unknown, Unknown], true, Temporary, true),
+            ("unknown and ignored", &[Unknown, Ignored], false, Temporary, true),
+        ];
+        for (name, hosts, secure_mx, expected, short) in rows {
+            assert_eq!(verdict(hosts, *secure_mx), (*expected, *short), "{name}");
+        }
+    }
+
+    #[test]
+    fn order_and_number_of_hosts_change_nothing() {
+        let all = [Usable, Unusable, NoTlsa, Ignored, Unknown];
+        for a in all {
+            for b in all {
+                for secure_mx in [true, false] {
+                    assert_eq!(verdict(&[a, b], secure_mx), verdict(&[b, a, a], secure_mx), "{a:?} {b:?}");
+                }
+            }
+        }
+    }
+}

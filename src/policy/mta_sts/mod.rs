@@ -1,0 +1,7 @@
+//! MTA-STS (RFC 8461): the record that announces a policy, the policy, and its life.
+//!
+//! In: TXT records and policy files. Out: what holds for a domain, and when to look again. Never drops a
+//! policy before its `max_age` ends, whatever fails; never serves it afterwards.
+
+pub mod policy;
+pub mod record;

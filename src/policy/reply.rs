@@ -1,0 +1,169 @@
+//! The reply in Postfix's words (design §3, §4; socketmap_table(5), postconf(5) `smtp_tls_policy_maps`).
+
+use std::fmt::{self, Write};
+
+use super::decision::{Decision, Outcome};
+use crate::cache::entry::{FetchFailureKind, PolicyLine, StsPolicy};
+use crate::config::{MapOptions, ReportLevel};
+use crate::limits::{REASON_BYTES, REPLY_BYTES};
+use crate::names::NextHop;
+
+/// A socketmap reply; its `Display` is the text inside the netstring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A policy; never empty.
+    Ok(String),
+    /// No policy.
+    NotFound,
+    /// Ask again later; a reason in ASCII.
+    Temp(String),
+    /// The request is wrong and stays so; a reason in ASCII.
+    Perm(String),
+}
+
+impl Reply {
+    /// A temporary failure; the reason is cut and cleaned as Postfix needs it.
+    pub fn temp(reason: impl fmt::Display) -> Self {
+        Self::Temp(reason_text(reason))
+    }
+
+    /// A permanent failure, likewise.
+    pub fn perm(reason: impl fmt::Display) -> Self {
+        Self::Perm(reason_text(reason))
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok(policy) => write!(f, "OK {policy}"),
+            Self::NotFound => f.write_str("NOTFOUND "),
+            Self::Temp(reason) => write!(f, "TEMP {reason}"),
+            Self::Perm(reason) => write!(f, "PERM {reason}"),
+        }
+    }
+}
+
+/// Puts a decision about `hop` into Postfix's words, as the map wants them.
+pub fn render(decision: &Decision, hop: &NextHop, map: &MapOptions) -> Reply {
+    match &decision.outcome {
+        Outcome::Override(text) => Reply::Ok(text.as_ref().to_owned()),
+        // Never TLSRPT attributes with DANE: Postfix takes the policy from its own TLSA lookup.
+        Outcome::DaneOnly => Reply::Ok("dane-only".to_owned()),
+        Outcome::Dane => Reply::Ok("dane".to_owned()),
+        Outcome::Secure(held) => {
+            let mut text = secure(&held.policy, map.require_sni);
+            if map.tlsrpt {
+                add_attributes(&mut text, hop, &held.policy);
+            }
+            Reply::Ok(text)
+        }
+        Outcome::ReportTesting(level, held) => {
+            let mut text = level_text(*level).to_owned();
+            add_attributes(&mut text, hop, &held.policy);
+            Reply::Ok(text)
+        }
+        Outcome::ReportFailure(level, kind) => {
+            let level = level_text(*level);
+            let failure = failure_text(*kind);
+            Reply::Ok(format!("{level} policy_type=sts policy_domain={} policy_failure={failure}", policy_domain(hop)))
+        }
+        Outcome::NotFound => Reply::NotFound,
+        Outcome::Temporary(reason) => Reply::temp(format_args!("{}: {reason}", policy_domain(hop))),
+    }
+}
+
+/// What TLSRPT calls a policy that could not be had (RFC 8460 §4.3).
+pub fn failure_text(kind: FetchFailureKind) -> &'static str {
+    match kind {
+        FetchFailureKind::Network | FetchFailureKind::Http => "sts-policy-fetch-error",
+        FetchFailureKind::Certificate => "sts-webpki-invalid",
+        FetchFailureKind::Invalid => "sts-policy-invalid",
+    }
+}
+
+fn level_text(level: ReportLevel) -> &'static str {
+    match level {
+        ReportLevel::May => "may",
+        ReportLevel::Encrypt => "encrypt",
+    }
+}
+
+/// `secure match=mx.example.com:.example.net servername=hostname`: Postfix writes `*.` as a leading dot.
+fn secure(policy: &StsPolicy, require_sni: bool) -> String {
+    let mut text = String::with_capacity(64 + policy.mx.len() * 32);
+    text.push_str("secure match=");
+    for (index, pattern) in policy.mx.iter().enumerate() {
+        if index > 0 {
+            text.push(':');
+        }
+        if pattern.is_wildcard() {
+            text.push('.');
+        }
+        text.push_str(pattern.host().as_str());
+    }
+    if require_sni {
+        text.push_str(" servername=hostname");
+    }
+    text
+}
+
+/// Adds what Postfix 3.10 and newer pass on to TLSRPT, as much as fits: all, or without the less telling
+/// lines, or nothing. Never `sts` without a `policy_string` and an `mx_host_pattern`: Postfix up to 3.10
+/// crashed on that.
+fn add_attributes(text: &mut String, hop: &NextHop, policy: &StsPolicy) {
+    let plain = text.len();
+    let telling = |line: &PolicyLine| matches!(&*line.key, "version" | "mode" | "max_age");
+    let choices: [&dyn Fn(&PolicyLine) -> bool; 2] = [&|_| true, &telling];
+    for choice in choices {
+        let (strings, patterns) = write_attributes(text, hop, policy, choice);
+        if strings > 0 && patterns > 0 && "OK ".len() + text.len() <= REPLY_BYTES {
+            return;
+        }
+        text.truncate(plain);
+    }
+}
+
+/// Appends the attributes, and returns how many policy strings and patterns are among them.
+fn write_attributes(
+    text: &mut String,
+    hop: &NextHop,
+    policy: &StsPolicy,
+    choice: &dyn Fn(&PolicyLine) -> bool,
+) -> (usize, usize) {
+    let (mut strings, mut patterns) = (0, 0);
+    // Writing to a String cannot fail.
+    _ = write!(text, " policy_type=sts policy_domain={}", policy_domain(hop));
+    for line in policy.lines.iter().filter(|line| &*line.key == "mx") {
+        _ = write!(text, " mx_host_pattern={}", line.value);
+        patterns += 1;
+    }
+    for line in policy.lines.iter().filter(|line| choice(line) && fits_in_braces(&line.value)) {
+        _ = write!(text, " {{ policy_string = {}: {} }}", line.key, line.value);
+        strings += 1;
+    }
+    (strings, patterns)
+}
+
+/// Postfix ends the value at a brace that is out of balance; the parser let no NUL through.
+fn fits_in_braces(value: &str) -> bool {
+    !value.contains(['{', '}', '\0'])
+}
+
+/// The domain of a next hop: an A-label name without trailing dot.
+fn policy_domain(hop: &NextHop) -> &str {
+    match hop {
+        NextHop::Domain { domain, .. } => domain.as_str(),
+        NextHop::Host { host, .. } => host.as_str(),
+    }
+}
+
+/// ASCII without control characters, at most as long as Postfix logs.
+fn reason_text(reason: impl fmt::Display) -> String {
+    let mut text = reason.to_string();
+    if !text.bytes().all(|octet| (0x20..0x7f).contains(&octet)) {
+        text = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    }
+    text.truncate(REASON_BYTES); // ASCII by now: every octet is a boundary
+    text
+}
