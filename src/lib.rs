@@ -22,3 +22,4 @@ pub mod limits;
 pub mod names;
 pub mod policy;
 pub mod resolver;
+pub mod telemetry;

@@ -3,17 +3,30 @@
 //! In: the zone's server addresses, a question, a budget, a deadline and a judge. Out: the first message that
 //! the judge accepts. Never looks at zones, caches or signatures: that is the judge's matter.
 
-use std::net::SocketAddr;
+mod attempt;
+mod matching;
+mod question;
+mod random;
+mod table;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
+use self::question::Question;
+use self::random::Random;
+use self::table::{Form, Table};
 use super::budget::Budget;
-use super::message::{Message, Query};
+use super::message::Message;
 use super::settings::Settings;
 use super::transport::Network;
 use crate::clock::{Clock, Instant};
 use crate::dns::{Bogus, Cause};
+use crate::limits;
 
 /// A question to the servers of a zone.
 #[derive(Clone, Debug)]
@@ -28,6 +41,8 @@ pub struct Ask {
     /// The zone is known to be signed: an answer without EDNS could not carry signatures, so a server that
     /// gives no other counts as failing.
     pub edns_required: bool,
+    /// Name in the servers' certificate: ask over TLS only (RFC 7858, RFC 8310 §5).
+    pub tls: Option<Arc<str>>,
     /// Servers not to ask (again), such as those whose answer was bogus.
     pub excluded: Vec<SocketAddr>,
 }
@@ -35,7 +50,7 @@ pub struct Ask {
 impl Ask {
     /// A question to authoritative servers, with nobody excluded.
     pub fn new(name: Name, rtype: RecordType) -> Self {
-        Self { name, rtype, recursion_desired: false, edns_required: false, excluded: Vec::new() }
+        Self { name, rtype, recursion_desired: false, edns_required: false, tls: None, excluded: Vec::new() }
     }
 }
 
@@ -91,22 +106,31 @@ pub struct AskError {
     pub server: Option<SocketAddr>,
 }
 
-/// Asks servers, and remembers how each of them behaves.
+/// Asks servers, and remembers how each of them behaves. Cloning shares the memory.
+#[derive(Clone)]
 pub struct Exchanger {
-    network: Arc<dyn Network>,
-    clock: Clock,
-    settings: Settings,
+    shared: Arc<Shared>,
 }
 
 impl Exchanger {
     /// An exchanger that knows no server yet.
     pub fn new(network: Arc<dyn Network>, clock: Clock, settings: &Settings) -> Self {
-        Self { network, clock, settings: settings.clone() }
+        Self::with_random(network, clock, settings, Random::from_system())
+    }
+
+    /// The same with ids, cases, cookies and choices that follow from `seed`: for tests alone.
+    pub fn seeded(network: Arc<dyn Network>, clock: Clock, settings: &Settings, seed: u64) -> Self {
+        Self::with_random(network, clock, settings, Random::from_seed(seed))
+    }
+
+    fn with_random(network: Arc<dyn Network>, clock: Clock, settings: &Settings, random: Random) -> Self {
+        let (table, probes) = (Mutex::default(), Arc::new(Semaphore::new(limits::PROBES_IN_FLIGHT)));
+        Self { shared: Arc::new(Shared { network, clock, settings: settings.clone(), table, random, probes }) }
     }
 
     /// The address with the port that authoritative servers listen on.
-    pub fn address(&self, ip: std::net::IpAddr) -> SocketAddr {
-        SocketAddr::new(ip, self.settings.upstream_port)
+    pub fn address(&self, ip: IpAddr) -> SocketAddr {
+        SocketAddr::new(ip, self.shared.settings.upstream_port)
     }
 
     /// Asks the servers of `zone` until `judge` accepts an answer: best first, hedged, bounded by `deadline`.
@@ -120,29 +144,30 @@ impl Exchanger {
         deadline: Instant,
         judge: Judge<'_>,
     ) -> Result<Reply, AskError> {
-        let _ = zone;
-        let mut error = AskError { cause: Cause::NoServers, server: None };
-        for &server in servers.iter().filter(|server| !question.excluded.contains(server)) {
-            budget.query().map_err(|exceeded| AskError { cause: Cause::Budget(exceeded.0), server: Some(server) })?;
-            let id = rand::random::<u16>();
-            let query = Query {
-                name: question.name.clone(),
-                rtype: question.rtype,
-                recursion_desired: question.recursion_desired,
-                edns: Some(Box::default()),
-            };
-            let accept = |octets: &[u8]| octets.starts_with(&id.to_be_bytes());
-            let timeout = deadline.saturating_duration_since(self.clock.instant());
-            error.server = Some(server);
-            match self.network.udp(server, &query.encode(id), &accept, timeout).await.map(|m| Message::parse(&m)) {
-                Ok(Ok(message)) => match judge(&message, server) {
-                    Judgement::Accept => return Ok(Reply { message, server }),
-                    Judgement::Reject(_) => error.cause = Cause::ServFail,
-                },
-                Ok(Err(_)) => error.cause = Cause::Malformed,
-                Err(_) => error.cause = Cause::Timeout,
-            }
-        }
-        Err(error)
+        Question { shared: &self.shared, zone, ask: question, budget, deadline, judge }.run(servers).await
+    }
+}
+
+/// What all questions share.
+struct Shared {
+    network: Arc<dyn Network>,
+    clock: Clock,
+    settings: Settings,
+    /// Never locked across an await.
+    table: Mutex<Table>,
+    random: Random,
+    /// Bounds the probes of silent servers.
+    probes: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn form(&self, server: SocketAddr) -> Form {
+        let now = self.clock.instant();
+        let fresh = self.random.cookie();
+        self.table.lock().form(server, fresh, self.settings.case_randomisation, now)
+    }
+
+    fn timeout(&self, server: SocketAddr) -> Duration {
+        self.table.lock().outlook(server, &Name::root(), self.clock.instant()).timeout
     }
 }

@@ -49,4 +49,17 @@ pub trait Network: Send + Sync + 'static {
         accept: Accept<'a>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>>;
+
+    /// The same over TLS (RFC 7858), to a server that proves to be `name`.
+    fn tls<'a>(
+        &'a self,
+        server: SocketAddr,
+        name: &'a str,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        let _ = (server, name, query, accept, timeout);
+        Box::pin(std::future::ready(Err(NetError::Unreachable)))
+    }
 }

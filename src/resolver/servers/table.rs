@@ -1,0 +1,342 @@
+//! What is remembered of each server: round trips, silence, and what it cannot do.
+//!
+//! In: what happened to each try. Out: what asking a server is expected to cost, how long to wait for it and in
+//! which form to ask. Never sends anything, never reads a clock: `now` is an argument.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+
+use crate::clock::Instant;
+use crate::limits;
+
+/// What asking a server that nothing is known of is expected to cost.
+const UNKNOWN_COST: Duration = Duration::from_millis(250);
+/// Added while its address family has not yet worked here: let the family that works go first.
+const UNPROVEN_FAMILY_COST: Duration = Duration::from_millis(100);
+/// Cost of a server that is silent; far above any real round trip, so that it is asked last.
+const SILENT_COST: Duration = Duration::from_secs(10);
+/// Cost of a server whose address family does not work here.
+const DEAD_FAMILY_COST: Duration = Duration::from_secs(15);
+/// Cost of a server that refused this zone a short while ago.
+const LAME_COST: Duration = Duration::from_secs(20);
+/// Silences in a row after which a server that has answered before counts as silent.
+const SILENCES_TO_DOUBT: u32 = 3;
+/// Silences in a row after which a server is not worth a full round of tries.
+const SILENCES_TO_GIVE_UP: u32 = 16;
+/// Silences in a row, over all its servers, after which a family that has worked before counts as dead.
+const SILENCES_TO_DOUBT_FAMILY: u32 = 12;
+/// First and longest time for which a silent server is not probed.
+const SILENT_FOR: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
+/// First and longest time for which a dead family is not tried.
+const FAMILY_DEAD_FOR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
+/// How long a server is known to refuse a zone.
+const LAME_FOR: Duration = Duration::from_secs(120);
+/// Zones that one server is known to refuse.
+const LAME_ZONES: usize = 8;
+/// How long a server is asked without what broke (EDNS, cookies, 0x20).
+const BROKEN_FOR: Duration = Duration::from_secs(900);
+
+/// How to ask a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Send an OPT record.
+    pub edns: bool,
+    /// Send our cookie for this server and the server's own, where it gave one.
+    pub cookie: Option<Cookie>,
+    /// Randomise the case of the name.
+    pub mixed_case: bool,
+}
+
+/// A cookie pair (RFC 7873 §4): ours, and the server's (empty until it gave one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cookie {
+    /// Ours: random for each server, so that it says nothing to others (RFC 9018 §3).
+    pub client: [u8; 8],
+    /// The server's, 8 to 32 octets.
+    pub server: Box<[u8]>,
+}
+
+/// What asking one server is expected to cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    /// To be compared with that of others, not a promise.
+    pub cost: Duration,
+    /// How long to wait before the question is sent again.
+    pub timeout: Duration,
+    /// It has been answering.
+    pub healthy: bool,
+    /// It has been silent for so long that a full round of tries is not worth it.
+    pub hopeless: bool,
+    /// It was silent, and the time has come to see whether it still is.
+    pub probe_due: bool,
+}
+
+/// All servers that something is known of, bounded by [`limits::SERVERS_REMEMBERED`].
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    servers: HashMap<SocketAddr, Entry>,
+    v4: Family,
+    v6: Family,
+}
+
+#[derive(Debug)]
+struct Entry {
+    used: Instant,
+    round_trip: Option<RoundTrip>,
+    silence: Silence,
+    client_cookie: [u8; 8],
+    server_cookie: Box<[u8]>,
+    /// It has answered with an OPT record.
+    edns_seen: bool,
+    no_edns_until: Option<Instant>,
+    no_cookie_until: Option<Instant>,
+    no_mixed_case_until: Option<Instant>,
+    lame: Vec<(Name, Instant)>,
+}
+
+/// Smoothed round trip and its variation (RFC 6298 §2).
+#[derive(Clone, Copy, Debug)]
+struct RoundTrip {
+    smoothed: Duration,
+    variation: Duration,
+}
+
+/// Tries without an answer, in a row, and what follows from them.
+#[derive(Debug, Default)]
+struct Silence {
+    count: u32,
+    until: Option<Instant>,
+    last: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Family {
+    worked: bool,
+    silence: Silence,
+}
+
+impl RoundTrip {
+    fn update(known: Option<Self>, sample: Duration) -> Self {
+        match known {
+            None => Self { smoothed: sample, variation: sample / 2 },
+            Some(Self { smoothed, variation }) => Self {
+                smoothed: (smoothed * 7 + sample) / 8,
+                variation: (variation * 3 + smoothed.abs_diff(sample)) / 4,
+            },
+        }
+    }
+
+    fn timeout(self) -> Duration {
+        let slack = (self.variation * 4).max(limits::RETRANSMIT_SLACK);
+        (self.smoothed + slack).min(limits::RETRANSMIT_MAX)
+    }
+}
+
+impl Silence {
+    /// Counts one more; beyond `doubt` of them in a row, leaves it alone for a while, longer each time.
+    fn note(&mut self, doubt: u32, (first, longest): (Duration, Duration), now: Instant) {
+        self.count = self.count.saturating_add(1);
+        if self.count >= doubt && self.until.is_none_or(|until| until <= now) {
+            self.last = (self.last * 2).clamp(first, longest);
+            self.until = Some(now + self.last);
+        }
+    }
+
+    fn lasts(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+impl Entry {
+    fn new(client_cookie: [u8; 8], now: Instant) -> Self {
+        Self {
+            used: now,
+            round_trip: None,
+            silence: Silence::default(),
+            client_cookie,
+            server_cookie: Box::default(),
+            edns_seen: false,
+            no_edns_until: None,
+            no_cookie_until: None,
+            no_mixed_case_until: None,
+            lame: Vec::new(),
+        }
+    }
+
+    fn is_lame(&self, zone: &Name, now: Instant) -> bool {
+        self.lame.iter().any(|(lame, until)| now < *until && lame == zone)
+    }
+}
+
+impl Table {
+    /// What asking `server` about `zone` is expected to cost.
+    pub fn outlook(&self, server: SocketAddr, zone: &Name, now: Instant) -> Outlook {
+        let family = self.family(server);
+        let entry = self.servers.get(&server);
+        let silent = entry.is_some_and(|entry| entry.silence.until.is_some());
+        let mut cost = match entry.and_then(|entry| entry.round_trip) {
+            _ if silent => SILENT_COST,
+            Some(round_trip) => round_trip.smoothed,
+            None if family.worked => UNKNOWN_COST,
+            None => UNKNOWN_COST + if server.is_ipv6() { UNPROVEN_FAMILY_COST } else { Duration::ZERO },
+        };
+        if family.silence.lasts(now) {
+            cost = cost.max(DEAD_FAMILY_COST);
+        }
+        if entry.is_some_and(|entry| entry.is_lame(zone, now)) {
+            cost = cost.max(LAME_COST);
+        }
+        Outlook {
+            cost,
+            timeout: entry.and_then(|e| e.round_trip).map_or(limits::FIRST_TIMEOUT, RoundTrip::timeout),
+            healthy: entry.is_some_and(|entry| entry.round_trip.is_some()) && !silent,
+            hopeless: entry.is_some_and(|entry| entry.silence.count >= SILENCES_TO_GIVE_UP),
+            probe_due: silent && !family.silence.lasts(now) && entry.is_some_and(|entry| !entry.silence.lasts(now)),
+        }
+    }
+
+    /// How to ask `server` now. `fresh` is its client cookie, should none be known.
+    pub fn form(&mut self, server: SocketAddr, fresh: [u8; 8], mixed_case: bool, now: Instant) -> Form {
+        let entry = self.entry(server, fresh, now);
+        let broken = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let cookie = Cookie { client: entry.client_cookie, server: entry.server_cookie.clone() };
+        Form {
+            edns: !broken(entry.no_edns_until),
+            cookie: (!broken(entry.no_cookie_until)).then_some(cookie),
+            mixed_case: mixed_case && !broken(entry.no_mixed_case_until),
+        }
+    }
+
+    /// A message came, after `round_trip` where that can be told (UDP).
+    pub fn answered(&mut self, server: SocketAddr, round_trip: Option<Duration>) {
+        let family = self.family_mut(server);
+        family.worked = true;
+        family.silence = Silence::default();
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.silence = Silence::default();
+            if let Some(sample) = round_trip {
+                entry.round_trip = Some(RoundTrip::update(entry.round_trip, sample));
+            }
+        }
+    }
+
+    /// No answer within the timeout. A server (or family) that never answered is doubted at once.
+    pub fn silent(&mut self, server: SocketAddr, now: Instant) {
+        let family = self.family_mut(server);
+        let doubt = if family.worked { SILENCES_TO_DOUBT_FAMILY } else { 1 };
+        family.silence.note(doubt, FAMILY_DEAD_FOR, now);
+        if let Some(entry) = self.servers.get_mut(&server) {
+            let doubt = if entry.round_trip.is_some() { SILENCES_TO_DOUBT } else { 1 };
+            entry.silence.note(doubt, SILENT_FOR, now);
+        }
+    }
+
+    /// The server's host refuses: as good as silence that lasted.
+    pub fn refused(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.silence.note(1, SILENT_FOR, now);
+        }
+    }
+
+    /// This host has no route to addresses of this family.
+    pub fn unreachable(&mut self, server: SocketAddr, now: Instant) {
+        self.family_mut(server).silence.note(1, FAMILY_DEAD_FOR, now);
+    }
+
+    /// A probe of a silent server leaves now: none further for twice the time that it was last left alone.
+    pub fn probing(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            let Silence { until, last, .. } = &mut entry.silence;
+            *last = (*last * 2).min(SILENT_FOR.1);
+            *until = Some(now + *last);
+        }
+    }
+
+    /// The server is of no use for `zone`, for a while.
+    pub fn lame(&mut self, server: SocketAddr, zone: &Name, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.lame.retain(|(lame, until)| now < *until && lame != zone);
+            if entry.lame.len() >= LAME_ZONES {
+                entry.lame.remove(0);
+            }
+            entry.lame.push((zone.clone(), now + LAME_FOR));
+        }
+    }
+
+    /// The server answered with an OPT record, and this cookie of its own (where it is new).
+    pub fn edns_works(&mut self, server: SocketAddr, server_cookie: Option<&[u8]>) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.edns_seen = true;
+            entry.no_edns_until = None;
+            if let Some(cookie) = server_cookie.filter(|cookie| **cookie != *entry.server_cookie) {
+                entry.server_cookie = cookie.into();
+            }
+        }
+    }
+
+    /// True once the server has answered with EDNS: its silence then has other reasons.
+    pub fn edns_seen(&self, server: SocketAddr) -> bool {
+        self.servers.get(&server).is_some_and(|entry| entry.edns_seen)
+    }
+
+    /// The server answers only without EDNS. Forgotten after a while: a zone that becomes signed needs it.
+    pub fn edns_breaks(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.no_edns_until = Some(now + BROKEN_FOR);
+        }
+    }
+
+    /// The server answers only without cookies.
+    pub fn cookies_break(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.no_cookie_until = Some(now + BROKEN_FOR);
+            entry.server_cookie = Box::default();
+        }
+    }
+
+    /// The server stopped sending cookies, as it said over TCP.
+    pub fn cookies_ended(&mut self, server: SocketAddr) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.server_cookie = Box::default();
+        }
+    }
+
+    /// The server does not keep the case of the question, as it showed over TCP.
+    pub fn mixed_case_breaks(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.no_mixed_case_until = Some(now + BROKEN_FOR);
+        }
+    }
+
+    fn entry(&mut self, server: SocketAddr, fresh: [u8; 8], now: Instant) -> &mut Entry {
+        if self.servers.len() >= limits::SERVERS_REMEMBERED && !self.servers.contains_key(&server) {
+            self.make_room(now);
+        }
+        let entry = self.servers.entry(server).or_insert_with(|| Entry::new(fresh, now));
+        entry.used = now;
+        entry
+    }
+
+    /// Forgets what was not used for an hour; where that is little, every other server.
+    fn make_room(&mut self, now: Instant) {
+        self.servers.retain(|_, entry| now.saturating_duration_since(entry.used) < Duration::from_secs(3_600));
+        if self.servers.len() > limits::SERVERS_REMEMBERED / 4 * 3 {
+            let mut keep = false;
+            self.servers.retain(|_, _| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    fn family(&self, server: SocketAddr) -> &Family {
+        if server.is_ipv6() { &self.v6 } else { &self.v4 }
+    }
+
+    fn family_mut(&mut self, server: SocketAddr) -> &mut Family {
+        if server.is_ipv6() { &mut self.v6 } else { &mut self.v4 }
+    }
+}
