@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""End to end: Postfix sends mail in a private network, by postseal's answers. Exits with 0 when all cases are right.
+
+usage: run.py --binary target/release/postseal [--resolver unbound|postseal] [--only TEXT] [--keep]
+"""
+
+import argparse
+import re
+import sys
+import time
+
+import certificates
+import clients
+import daemon
+import lab as labs
+import policy_host
+import resolver
+import sinks
+import zones
+from cases import CASES
+from postfix import SENDERS, Postfix
+
+# The slowest path: postseal's 20 s, then Postfix's own resolver, which waits for silent servers too.
+OUTCOME_SECONDS = 150
+UNWANTED = {
+    "failure of the policy table, other than a temporary answer": r"socketmap(?!.*(temporary error|lookup error for))",
+    "panic or fatal error": r": (panic|fatal): ",
+}
+
+
+class Run:
+    """The lab with everything in it, and the tally."""
+
+    def __init__(self, lab, options):
+        self.lab, self.options = lab, options
+        self.cases = [case for case in CASES if options.only in case.name or options.only in case.recipient]
+        self.passed, self.failed = 0, 0
+
+    def build(self):
+        """Everything but the senders: certificates, zones, mail hosts, policy hosts, resolver, postseal."""
+        domains = list({domain.name: domain for case in CASES for domain in case.domains}.values())
+        self.authority = certificates.Authority(self.lab)
+        self.sinks = sinks.Sinks()
+        for host in (host for domain in domains for host in domain.hosts):
+            self.open_mail_host(host)
+        policies = {domain.name: domain.policy for domain in domains if domain.policy}
+        policy_host.serve(
+            policies, {name: self.authority.issue("mta-sts." + name, ["mta-sts." + name]) for name in policies}
+        )
+        policy_host.listen_silently()
+        self.zones = zones.Zones(self.lab, self.authority, domains)
+        self.zones.build()
+        self.zones.serve()
+        own = self.options.resolver == "postseal"
+        resolver.start_unbound(self.lab, self.zones, resolver.CREDULOUS, validate=False)
+        if not own:
+            resolver.start_unbound(self.lab, self.zones, resolver.VALIDATING, validate=True)
+        self.lab.bind_over("/etc/resolv.conf", f"nameserver {resolver.VALIDATING}\n")
+        overrides = {case.key: case.override for case in CASES if case.override}
+        self.daemon = daemon.Daemon(self.lab, self.options.binary, self.zones, self.authority, overrides, own)
+        self.daemon.start()
+
+    def open_mail_host(self, host):
+        """Its certificate and its listeners."""
+        certificate = None
+        if host.certificate or host.tlsa:
+            name = "elsewhere.net" if host.certificate == "other-name" else host.name
+            certificate = self.authority.issue(host.name, [name], self_signed=host.certificate == "self")
+        for port in {25, *host.tlsa}:
+            self.sinks.listen(host, port, certificate if host.certificate else None)
+
+    def send(self):
+        """Starts the instances of Postfix, each with one message for each of its cases."""
+        hops = {case.recipient.rpartition("@")[2]: case.next_hop for case in self.cases if case.next_hop}
+        self.senders = [Postfix(self.lab, sender, self.authority, hops) for sender in SENDERS]
+        for sender in self.senders:
+            sender.start()
+            for case in filter(sender.takes, self.cases):
+                sender.send(self.recipient(sender, case))
+
+    @staticmethod
+    def recipient(sender, case):
+        """The recipient, told apart by sender."""
+        return case.recipient.replace("user@", f"{sender.name}@")
+
+    def check(self):
+        """Answers first, then what the senders did by them."""
+        for case in self.cases:
+            reply = self.daemon.ask(case.key)
+            wrong = [] if re.match(case.answer, reply) else [f"expected {case.answer!r}, got {reply!r}"]
+            self.tell(f"answer: {case.name}", wrong)
+        for sender in self.senders:
+            for case in filter(sender.takes, self.cases):
+                wrong, lines = self.judge(sender, case)
+                self.tell(f"{sender.name}: {case.name}", wrong, lines)
+            self.check_log(sender)
+            sender.stop()
+        if self.options.resolver == "postseal":
+            for name, wrong, lines in clients.checks(self.lab, self.zones):
+                self.tell(name, wrong, lines)
+        code = self.daemon.stop()
+        self.tell("postseal ends with 0 when asked to", [] if code == 0 else [f"exit code {code}"])
+
+    def judge(self, sender, case):
+        """What is wrong with one delivery, and the log lines that show it."""
+        recipient = self.recipient(sender, case)
+        try:
+            seen = labs.wait_for(
+                f"an outcome for {recipient}", lambda: sender.delivery(recipient), OUTCOME_SECONDS, 0.2
+            )
+        except labs.LabError as error:
+            return [str(error)], sender.log().splitlines()[-20:]
+        arrived = [message for message in self.sinks.received if recipient in message.recipients]
+        if case.host is None:
+            return judge_deferred(case, seen, arrived), seen.lines
+        return judge_delivered(case, seen, arrived), seen.lines
+
+    def check_log(self, sender):
+        """What must not be logged: failures, and Postfix's doubts about its resolver, unless they are due."""
+        for what, pattern in UNWANTED.items():
+            lines = [line for line in sender.log().splitlines() if re.search(pattern, line)]
+            self.tell(f"{sender.name}: no {what}", [f"{len(lines)} lines"] if lines else [], lines[:5])
+        doubts = [line for line in sender.log().splitlines() if "DNSSEC validation may be unavailable" in line]
+        expected = not sender.validated
+        self.tell(
+            f"{sender.name}: Postfix {'doubts' if expected else 'trusts'} its resolver",
+            [] if bool(doubts) == expected else ["it does not" if expected else "it does not trust it"],
+            doubts,
+        )
+
+    def tell(self, name, wrong, lines=()):
+        if not wrong:
+            self.passed += 1
+            print(f"ok    {name}", flush=True)
+            return
+        self.failed += 1
+        print(f"FAIL  {name}: " + "; ".join(wrong), *(f"      {line}" for line in lines), sep="\n", flush=True)
+
+
+def judge_deferred(case, seen, arrived):
+    wrong = []
+    if seen.status != "deferred":
+        wrong.append(f"status {seen.status} ({seen.reason})")
+    elif not re.search(case.reason, seen.reason):
+        wrong.append(f"deferred, but for {seen.reason!r}")
+    if arrived:
+        wrong.append(f"arrived at {arrived[0].host}:{arrived[0].port}")
+    return wrong
+
+
+def judge_delivered(case, seen, arrived):
+    wrong = []
+    if seen.status != "sent":
+        return [f"status {seen.status} ({seen.reason})"]
+    if [f"{message.host}:{message.port}" for message in arrived] != [case.host]:
+        wrong.append(f"arrived at {[(message.host, message.port) for message in arrived]}")
+    if any(message.smtputf8 != case.smtputf8 for message in arrived):
+        wrong.append("SMTPUTF8 not as expected")
+    session = seen.tls[-1].split(" ")[0] if seen.tls else None
+    if session != case.tls:
+        wrong.append(f"{session or 'no'} TLS session, expected {case.tls or 'none'}")
+    if bool(case.tls) != bool(arrived and arrived[0].tls):
+        wrong.append("the mail host saw it otherwise")
+    return wrong
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--binary", required=True, help="postseal")
+    arguments.add_argument(
+        "--resolver", choices=("unbound", "postseal"), default="unbound", help="what Postfix's resolv.conf names"
+    )
+    arguments.add_argument("--only", default="", help="cases whose name or recipient contains this")
+    arguments.add_argument("--keep", action="store_true", help="leave the working directory, with all logs")
+    options = arguments.parse_args()
+    labs.enter()
+    sys.stdout.reconfigure(encoding="utf-8")
+    started, lab = time.monotonic(), labs.Lab()
+    run = Run(lab, options)
+    try:
+        run.build()
+        run.send()
+        run.check()
+    except labs.LabError as error:
+        run.tell("the lab works", [str(error)])
+    finally:
+        if run.failed:
+            print("--- postseal's log", lab.read("postseal.log")[-6000:], sep="\n")
+        lab.close(options.keep)
+        if options.keep:
+            print(f"kept in {lab.directory}")
+    seconds = time.monotonic() - started
+    print(f"end to end, resolver {options.resolver}: {run.passed} ok, {run.failed} failed, {seconds:.0f} s")
+    sys.exit(run.failed > 0)
+
+
+if __name__ == "__main__":
+    main()
