@@ -1,1 +1,2 @@
 //! The one test binary: `support` holds the test world, each other module one RFC or behaviour.
+mod scenarios;
