@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-INSIDE = "POSTSEAL_LAB"
+DIRECTORY = "POSTSEAL_LAB"  # in the environment: we are inside, and this is the working directory
 NETWORK = "10.53.0.0/16"
 
 
@@ -21,18 +21,28 @@ class LabError(Exception):
     """The lab itself does not work: no statement about postseal."""
 
 
-def enter():
-    """Returns inside the namespaces; outside, runs this program again within them and exits as it does."""
-    if os.environ.get(INSIDE):
+def enter(keep=False):
+    """Returns inside the namespaces; outside, runs this program again within them and exits as it does.
+
+    The working directory outlives the inner run only when it is to be kept.
+    """
+    if os.environ.get(DIRECTORY):
         return
     if os.geteuid() != 0:
         sys.exit("the end-to-end test needs root: it makes network and mount namespaces and starts Postfix")
-    os.environ[INSIDE] = "1"
+    directory = tempfile.mkdtemp(prefix="postseal-lab-")
+    os.chmod(directory, 0o755)  # Postfix and postseal run as ordinary users
     flags = ["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    inner = subprocess.Popen(["unshare", *flags, sys.executable, *sys.argv])
+    command = ["unshare", *flags, sys.executable, "-B", *sys.argv]
+    inner = subprocess.Popen(command, env=dict(os.environ, **{DIRECTORY: directory}))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: inner.kill())
-    sys.exit(inner.wait())
+    code = inner.wait()
+    if keep:
+        print(f"kept in {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(code if code >= 0 else 1)
 
 
 def wait_for(what, condition, seconds, interval=0.05):
@@ -51,8 +61,7 @@ class Lab:
     """A working directory and the processes whose files lie in it."""
 
     def __init__(self):
-        self.directory = tempfile.mkdtemp(prefix="postseal-lab-")
-        os.chmod(self.directory, 0o755)  # Postfix and postseal run as ordinary users
+        self.directory = os.environ[DIRECTORY]
         self.processes = {}
         for command in ("ip link set lo up", f"ip route add local {NETWORK} dev lo"):
             self.run(*command.split())
@@ -109,6 +118,12 @@ class Lab:
             process.kill()
             return process.wait()
 
+    def kill(self, name):
+        """Ends a process at once (SIGKILL)."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
     def check_running(self):
         """Raises with the log of the first process that has ended by itself."""
         for name, process in self.processes.items():
@@ -119,10 +134,3 @@ class Lab:
         """Puts a file with this text in the place of `target`, in this mount namespace only."""
         source = self.write("mounted/" + target.strip("/").replace("/", "-"), text)
         self.run("mount", "--bind", source, target)
-
-    def close(self, keep):
-        """Ends all processes; removes the directory unless it is to be kept."""
-        for name in list(self.processes):
-            self.stop(name)
-        if not keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
