@@ -141,3 +141,22 @@ pub const POLICY_LOOKUPS: usize = 4_096;
 pub const REPLY_BYTES: usize = 100_000;
 /// Octets of a reason in TEMP and PERM: Postfix logs no more.
 pub const REASON_BYTES: usize = 200;
+
+// --- Zone cuts, keys and lookups (`resolver`).
+
+/// Name servers whose addresses are looked up one inside the other (a name server's name served by a name
+/// server that must be looked up, and so on).
+pub const REACH_DEPTH: usize = 4;
+/// The root's name servers are asked for no more often than this, in seconds.
+pub const ROOT_MIN_TTL: u32 = 300;
+/// Zone cuts kept, and likewise names known to be no cut and addresses of name servers; some 500 octets each.
+pub const ZONE_CUTS: usize = 20_000;
+/// Zones whose keys are kept.
+pub const ZONE_KEYS: usize = 20_000;
+/// Failed questions remembered.
+pub const FAILURES_KEPT: usize = 10_000;
+/// Other servers asked after an answer that does not validate; more would let one bogus zone ask the world.
+pub const BOGUS_RETRIES: usize = 4;
+/// Longest time one lookup may take; Postfix waits 100 s, a policy lookup 20 s, and what comes later still
+/// fills the cache.
+pub const LOOKUP_TIME: Duration = Duration::from_secs(25);

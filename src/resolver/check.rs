@@ -1,0 +1,334 @@
+//! Is a message from a zone's server what the zone said? Validation of positive and negative answers
+//! (RFC 4035 §5.3, §5.4; RFC 6840), and what of them goes into the cache.
+//!
+//! In: what was heard. Out: [`Checked`], or the reason why it is bogus. Never asks anybody except about zone
+//! cuts that the message itself makes doubtful (a child zone on its parent's servers).
+
+use std::sync::Arc;
+
+use hickory_proto::rr::{Name, RecordType};
+
+use super::core::{Context, Core, failure};
+use super::delegation::Zone;
+use super::iterate::Heard;
+use super::iterate::classify::{Alias, Meaning, find};
+use super::message::Message;
+use super::rrset::RrSet;
+use super::rrset_cache::Known;
+use super::trust::{DsStatus, ZoneTrust};
+use super::validate::{Denials, KeySet, Proof, verify};
+use crate::dns::{Bogus, Cause, Failure, Security};
+use crate::limits;
+
+/// A validated step of an answer, ready to be kept.
+#[derive(Clone, Debug)]
+pub(super) enum Checked {
+    /// The RRset asked for.
+    Records(Signed),
+    /// An alias.
+    Alias {
+        /// Where it leads.
+        target: Name,
+        /// The CNAME; where a DNAME made it, the DNAME's security and TTL.
+        cname: Signed,
+        /// That DNAME.
+        dname: Option<Arc<RrSet>>,
+    },
+    /// A denial.
+    Denial {
+        /// The name does not exist at all.
+        nxdomain: bool,
+        /// SOA, NSEC and NSEC3 records.
+        proof: Arc<[RrSet]>,
+        /// Its security.
+        security: Security,
+        /// Seconds for which it holds.
+        ttl: u32,
+    },
+}
+
+/// An RRset with its standing.
+#[derive(Clone, Debug)]
+pub(super) struct Signed {
+    /// The RRset.
+    pub set: Arc<RrSet>,
+    /// Proof of a wildcard expansion.
+    pub proof: Arc<[RrSet]>,
+    /// Its security.
+    pub security: Security,
+    /// Seconds for which it holds.
+    pub ttl: u32,
+}
+
+/// Whose data it is: the zone that was asked, or one below it on the same servers.
+enum Holder {
+    Secure(Arc<Zone>, Arc<KeySet>),
+    Insecure,
+}
+
+impl Core {
+    /// Validates what was heard for `name` and `rtype`.
+    pub async fn check(
+        self: &Arc<Self>,
+        context: &Context,
+        heard: &Heard,
+        name: &Name,
+        rtype: RecordType,
+    ) -> Result<Checked, Failure> {
+        let (mut zone, mut trust) = (Arc::clone(&heard.zone), self.trust_of(context, &heard.zone).await?);
+        if let ZoneTrust::Insecure = trust
+            && let Some(island) = self.anchor_below(&zone.name, name)
+        {
+            // An anchor further down, on the same servers: an island of security (RFC 4033 §2).
+            zone = self.zone_on_same_servers(&island, &zone);
+            trust = self.trust_of(context, &zone).await?;
+        }
+        let ZoneTrust::Secure(keys) = trust else { return Ok(insecure(heard, &heard.zone.name, name)) };
+        if rtype == RecordType::RRSIG {
+            // Signatures are not signed; they come without a claim.
+            return Ok(insecure(heard, &zone.name, name));
+        }
+        let reason = match self.check_with(context, heard, &zone.name, &keys, name, rtype) {
+            Ok(checked) => return Ok(checked),
+            Err(reason @ Bogus::TooMuchWork(_)) => return Err(self.bogus(heard, name, rtype, reason)),
+            Err(reason) => reason,
+        };
+        // Signed by the zone itself, and wrong: no zone below could mend that.
+        if signed_by(heard, &zone.name) {
+            return Err(self.bogus(heard, name, rtype, reason));
+        }
+        match self.holder(context, &zone, keys, name, rtype).await? {
+            Holder::Insecure => Ok(insecure(heard, &zone.name, name)),
+            Holder::Secure(inner, _) if inner.name == zone.name => Err(self.bogus(heard, name, rtype, reason)),
+            Holder::Secure(inner, keys) => self
+                .check_with(context, heard, &inner.name, &keys, name, rtype)
+                .map_err(|reason| self.bogus(heard, name, rtype, reason)),
+        }
+    }
+
+    fn bogus(&self, heard: &Heard, name: &Name, rtype: RecordType, reason: Bogus) -> Failure {
+        failure(&heard.zone, name, rtype, Cause::Bogus(reason), Some(heard.server))
+    }
+
+    fn check_with(
+        &self,
+        context: &Context,
+        heard: &Heard,
+        zone: &Name,
+        keys: &KeySet,
+        name: &Name,
+        rtype: RecordType,
+    ) -> Result<Checked, Bogus> {
+        let message = &heard.message;
+        match &heard.meaning {
+            Meaning::Answer(set) => {
+                let signed = self.check_set(context, message, zone, keys, set)?;
+                self.keep_rest(context, heard, zone, keys, name);
+                Ok(Checked::Records(signed))
+            }
+            Meaning::Alias(Alias { cname, dname: None, target }) => {
+                let cname = self.check_set(context, message, zone, keys, cname)?;
+                self.keep_rest(context, heard, zone, keys, name);
+                Ok(Checked::Alias { target: target.clone(), cname, dname: None })
+            }
+            Meaning::Alias(Alias { cname, dname: Some(dname), target }) => {
+                let signed = self.check_set(context, message, zone, keys, dname)?;
+                let cname = Signed { set: Arc::new(cname.clone()), ..signed.clone() };
+                Ok(Checked::Alias { target: target.clone(), cname, dname: Some(signed.set) })
+            }
+            Meaning::NxDomain => self.check_denial(context, message, zone, keys, name, rtype, true),
+            Meaning::NoData => self.check_denial(context, message, zone, keys, name, rtype, false),
+            Meaning::Referral(_) => Err(Bogus::DenialNotProven),
+        }
+    }
+
+    /// A positive RRset, and for a wildcard expansion the proof that nothing closer matches (RFC 4035 §5.3.4).
+    fn check_set(
+        &self,
+        context: &Context,
+        message: &Message,
+        zone: &Name,
+        keys: &KeySet,
+        set: &RrSet,
+    ) -> Result<Signed, Bogus> {
+        let now = self.clock.wall();
+        let verified = verify(set, keys, now, &context.budget)?;
+        let mut signed =
+            Signed { set: Arc::new(set.clone()), proof: Arc::default(), security: Security::Secure, ttl: verified.ttl };
+        if let Some(encloser) = &verified.wildcard {
+            let (denials, reason) = Denials::collect(zone, &message.authority, keys, now, &context.budget);
+            let proof = denials
+                .wildcard_answer(&set.name, encloser, &context.budget)
+                .map_err(|unproven| reason.unwrap_or(unproven))?;
+            signed.security = proof.security;
+            signed.ttl = signed.ttl.min(proof.ttl);
+            signed.proof = used(&proof, &message.authority, None);
+        }
+        Ok(signed)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the question, the message and the zone it is checked against")]
+    fn check_denial(
+        &self,
+        context: &Context,
+        message: &Message,
+        zone: &Name,
+        keys: &KeySet,
+        name: &Name,
+        rtype: RecordType,
+        says_nxdomain: bool,
+    ) -> Result<Checked, Bogus> {
+        let now = self.clock.wall();
+        let (denials, reason) = Denials::collect(zone, &message.authority, keys, now, &context.budget);
+        let name_error = || denials.name_error(name, &context.budget).map(|proof| (true, proof));
+        let no_data = || denials.no_data(name, rtype, &context.budget).map(|proof| (proof.nxdomain, proof));
+        // The proof counts, not the response code: servers say NXDOMAIN for empty non-terminals and NOERROR for
+        // names that do not exist.
+        let (nxdomain, proof) = match if says_nxdomain { name_error() } else { no_data() } {
+            Ok(proven) => proven,
+            Err(too_much @ Bogus::TooMuchWork(_)) => return Err(too_much),
+            Err(unproven) => {
+                let other = if says_nxdomain { no_data() } else { name_error() };
+                other.map_err(|_| reason.unwrap_or(unproven))?
+            }
+        };
+        let soa = find_soa(message, zone, name).filter(|soa| verify(soa, keys, now, &context.budget).is_ok());
+        let ttl = soa.map_or(NO_SOA_TTL, negative_ttl).min(proof.ttl);
+        let records = used(&proof, &message.authority, soa);
+        Ok(Checked::Denial { nxdomain, proof: records, security: proof.security, ttl })
+    }
+
+    /// Keeps what else the answer holds of a chain within the zone, where the zone's own keys verify it: the
+    /// next steps need no further question.
+    fn keep_rest(&self, context: &Context, heard: &Heard, zone: &Name, keys: &KeySet, name: &Name) {
+        for set in heard.message.answer.iter().filter(|set| set.name != *name).take(limits::ALIAS_HOPS) {
+            if !set.sigs.iter().any(|sig| sig.signer == *zone) {
+                continue;
+            }
+            match verify(set, keys, self.clock.wall(), &context.budget) {
+                // A wildcard expansion wants its proof: that is for the question about the name itself.
+                Ok(verified) if verified.wildcard.is_none() => self.keep(set, &[], Security::Secure, verified.ttl),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Finds the zone that `name` belongs to, going down from a secure zone whose servers answered for it.
+    async fn holder(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        keys: Arc<KeySet>,
+        name: &Name,
+        rtype: RecordType,
+    ) -> Result<Holder, Failure> {
+        let (mut zone, mut keys) = (Arc::clone(zone), keys);
+        let end = name.iter().count() - usize::from(rtype == RecordType::DS && !name.is_root());
+        for labels in zone.name.iter().count() + 1..=end {
+            let candidate = name.trim_to(labels);
+            match self.ds_status(context, Arc::clone(&zone), Arc::clone(&keys), &candidate).await? {
+                DsStatus::NotACut | DsStatus::Below(_) => {}
+                DsStatus::Unsigned { .. } => return Ok(Holder::Insecure),
+                DsStatus::Signed { .. } => {
+                    let inner = self.zone_on_same_servers(&candidate, &zone);
+                    match self.trust_of(context, &inner).await? {
+                        ZoneTrust::Secure(inner_keys) => (zone, keys) = (inner, inner_keys),
+                        ZoneTrust::Insecure => return Ok(Holder::Insecure),
+                    }
+                }
+            }
+        }
+        Ok(Holder::Secure(zone, keys))
+    }
+
+    /// Puts a checked step into the cache.
+    pub fn keep_checked(&self, checked: &Checked, name: &Name, rtype: RecordType) {
+        let now = self.now();
+        match checked {
+            Checked::Records(Signed { set, proof, security, ttl }) => {
+                if rtype != RecordType::RRSIG {
+                    let known = Known::Positive { set: Arc::clone(set), proof: Arc::clone(proof), dname: None };
+                    self.cache.insert(known, *security, *ttl, now);
+                }
+            }
+            Checked::Alias { cname, dname, .. } => {
+                if let Some(dname) = dname {
+                    self.keep(dname, &cname.proof, cname.security, cname.ttl);
+                }
+                let known = Known::Positive {
+                    set: Arc::clone(&cname.set),
+                    proof: Arc::clone(&cname.proof),
+                    dname: dname.clone(),
+                };
+                self.cache.insert(known, cname.security, cname.ttl, now);
+            }
+            Checked::Denial { nxdomain, proof, security, ttl } => {
+                let rtype = (!nxdomain).then_some(rtype);
+                self.cache.insert_denial(name.clone(), rtype, Arc::clone(proof), *security, *ttl, now);
+            }
+        }
+    }
+}
+
+/// A denial without SOA says nothing of how long it holds (RFC 2308 §5 would not cache it at all).
+const NO_SOA_TTL: u32 = 5;
+
+/// Whether the records that answer carry a signature of `zone`.
+fn signed_by(heard: &Heard, zone: &Name) -> bool {
+    let by_zone = |set: &RrSet| set.sigs.iter().any(|sig| sig.signer == *zone);
+    match &heard.meaning {
+        Meaning::Answer(set) => by_zone(set),
+        Meaning::Alias(alias) => by_zone(alias.dname.as_ref().unwrap_or(&alias.cname)),
+        Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => false,
+    }
+}
+
+/// What an insecure zone said, taken as it is, within its bailiwick.
+fn insecure(heard: &Heard, zone: &Name, name: &Name) -> Checked {
+    let plain = |set: &RrSet| Signed {
+        set: Arc::new(set.clone()),
+        proof: Arc::default(),
+        security: Security::Insecure,
+        ttl: set.ttl,
+    };
+    match &heard.meaning {
+        Meaning::Answer(set) => Checked::Records(plain(set)),
+        Meaning::Alias(alias) => Checked::Alias {
+            target: alias.target.clone(),
+            cname: plain(&alias.cname),
+            dname: alias.dname.clone().map(Arc::new),
+        },
+        Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => {
+            let soa = find_soa(&heard.message, zone, name);
+            Checked::Denial {
+                nxdomain: heard.meaning == Meaning::NxDomain,
+                proof: soa.into_iter().cloned().collect(),
+                security: Security::Insecure,
+                ttl: soa.map_or(NO_SOA_TTL, negative_ttl),
+            }
+        }
+    }
+}
+
+/// The SOA of a denial: of the zone or of one below it, at or above the name.
+fn find_soa<'a>(message: &'a Message, zone: &Name, name: &Name) -> Option<&'a RrSet> {
+    let mut candidates = message
+        .authority
+        .iter()
+        .filter(|set| set.rtype == RecordType::SOA && zone.zone_of(&set.name) && set.name.zone_of(name));
+    candidates.next().and_then(|first| find(&message.authority, &first.name, RecordType::SOA))
+}
+
+/// The lesser of the SOA's TTL and its MINIMUM field (RFC 2308 §5).
+fn negative_ttl(soa: &RrSet) -> u32 {
+    let minimum =
+        soa.rdatas.first().and_then(|rdata| rdata.last_chunk::<4>()).map(|octets| u32::from_be_bytes(*octets));
+    minimum.map_or(NO_SOA_TTL, |minimum| minimum.min(soa.ttl))
+}
+
+/// The records a proof rests on, and the SOA.
+fn used(proof: &Proof, authority: &[RrSet], soa: Option<&RrSet>) -> Arc<[RrSet]> {
+    let records = proof.used.iter().filter_map(|index| authority.get(*index));
+    soa.into_iter().chain(records).cloned().collect()
+}

@@ -1,0 +1,152 @@
+//! What all parts of the engine share: settings, network, clock, tables and work under way.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hickory_proto::rr::{Name, RecordType};
+use parking_lot::RwLock;
+use quick_cache::sync::Cache;
+
+use super::budget::Budget;
+use super::delegation::{Forwarding, Zone, Zones};
+use super::failures::Failures;
+use super::flight::{Flights, Turns};
+use super::resolution::Resolution;
+use super::rrset::RrSet;
+use super::rrset_cache::RrsetCache;
+use super::servers::Exchanger;
+use super::settings::Settings;
+use super::transport::Network;
+use super::trust::{TrustEntry, ZoneTrust};
+use super::validate::Trust;
+use crate::clock::{Clock, Instant, Stamp};
+use crate::dns::{Cause, Failure};
+use crate::limits;
+
+/// The shared insides of the engine; its work is spread over `iterate`, `trust` and `check`.
+pub(super) struct Core {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub exchanger: Exchanger,
+    pub cache: RrsetCache,
+    pub zones: Zones,
+    pub failures: Failures,
+    anchors: RwLock<Arc<HashMap<Name, Trust>>>,
+    pub trusts: Cache<Name, TrustEntry>,
+    /// Descents from a registry zone into a child: one asks, the others wait for the zone cut.
+    pub descents: Turns<(Name, Name)>,
+    pub trust_flights: Flights<Name, Result<ZoneTrust, Failure>>,
+    pub lookups: Flights<(Name, u16, bool), Result<Arc<Resolution>, Failure>>,
+    pub priming: Flights<(), ()>,
+}
+
+/// What a question is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be answered: validated, cached, shared with equal questions.
+    Answer,
+    /// To reach a name server: not validated, not handed out, and never waiting for anybody else's work, so
+    /// that name servers that need each other cannot wait in a circle.
+    Reach,
+}
+
+/// One lookup: what it may cost, until when, and on whose behalf.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub budget: Arc<Budget>,
+    pub deadline: Instant,
+    pub purpose: Purpose,
+    /// Name servers whose addresses are being looked up, outermost first.
+    pub under_way: Vec<Name>,
+    /// The client validates for itself (CD).
+    pub checking_disabled: bool,
+}
+
+impl Core {
+    pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
+        let now = clock.stamp();
+        let forwards = settings.forward.iter().map(|forward| {
+            let mut zone = Zone::new(forward.zone.to_lowercase(), None, Vec::new(), now, u32::MAX);
+            zone.forward =
+                Some(Forwarding { servers: forward.servers.clone(), tls: forward.tls.as_deref().map(Arc::from) });
+            zone
+        });
+        Self {
+            exchanger: Exchanger::new(network, clock.clone(), &settings),
+            cache: RrsetCache::new(settings.cache_bytes),
+            zones: Zones::new(&settings.root_hints, forwards.collect(), now),
+            failures: Failures::new(),
+            anchors: RwLock::new(Arc::new(group_anchors(&settings.trust_anchors))),
+            trusts: Cache::new(limits::ZONE_KEYS),
+            descents: Turns::default(),
+            trust_flights: Flights::new(),
+            lookups: Flights::new(),
+            priming: Flights::new(),
+            settings,
+            clock,
+        }
+    }
+
+    /// Replaces the trust anchors; what was validated under the old ones is validated anew when it expires.
+    pub fn set_anchors(&self, anchors: &[RrSet]) {
+        *self.anchors.write() = Arc::new(group_anchors(anchors));
+        self.trusts.clear();
+    }
+
+    /// The trust anchors by zone.
+    pub fn anchors(&self) -> Arc<HashMap<Name, Trust>> {
+        Arc::clone(&self.anchors.read())
+    }
+
+    /// The deepest zone with a trust anchor at or above `name` and strictly below `zone`.
+    pub fn anchor_below(&self, zone: &Name, name: &Name) -> Option<Name> {
+        let anchors = self.anchors();
+        let below = anchors.keys().filter(|at| *at != zone && zone.zone_of(at) && at.zone_of(name));
+        below.max_by_key(|at| at.iter().count()).cloned()
+    }
+
+    pub fn now(&self) -> Stamp {
+        self.clock.stamp()
+    }
+
+    /// A lookup of its own, from now.
+    pub fn context(&self, checking_disabled: bool) -> Context {
+        Context {
+            budget: Arc::new(Budget::default()),
+            deadline: self.clock.instant() + limits::LOOKUP_TIME,
+            purpose: Purpose::Answer,
+            under_way: Vec::new(),
+            checking_disabled,
+        }
+    }
+}
+
+impl Context {
+    /// The same lookup, on its way to the addresses of a name server.
+    pub fn reaching(&self, host: &Name) -> Self {
+        let mut inner = self.clone();
+        inner.purpose = Purpose::Reach;
+        inner.under_way.push(host.clone());
+        inner
+    }
+}
+
+fn group_anchors(anchors: &[RrSet]) -> HashMap<Name, Trust> {
+    let mut zones: HashMap<Name, Vec<&RrSet>> = HashMap::new();
+    for set in anchors {
+        zones.entry(set.name.to_lowercase()).or_default().push(set);
+    }
+    zones.into_iter().map(|(zone, sets)| (zone, Trust::from_sets(sets))).collect()
+}
+
+/// A failure at a server of a zone.
+pub(super) fn failure(
+    zone: &Zone,
+    name: &Name,
+    rtype: RecordType,
+    cause: Cause,
+    server: Option<SocketAddr>,
+) -> Failure {
+    Failure { name: name.clone(), rtype, cause, zone: Some(zone.name.clone()), server: server.map(|at| at.ip()) }
+}

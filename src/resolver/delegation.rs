@@ -1,0 +1,272 @@
+//! Zone cuts: which zones are known, who serves them, and what the parent said of their keys.
+//!
+//! What is kept here serves to reach servers and to find proofs; none of it is ever handed out as an answer.
+//! A cut lives as long as the parent's NS RRset says and is never prolonged by the child
+//! (ghost domains, NDSS 2012; RFC 9471 for glue).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use super::rrset::RrSet;
+use crate::clock::Stamp;
+use crate::limits;
+
+/// A zone as its parent delegates it (or as hints and forwards name it).
+#[derive(Debug)]
+pub struct Zone {
+    /// Apex, lower case.
+    pub name: Name,
+    /// The zone whose server gave the referral; none for the root and for forward zones.
+    pub parent: Option<Arc<Zone>>,
+    /// Name servers with the addresses that came along.
+    pub servers: Vec<NameServer>,
+    /// DS or its denial as it came with the referral: not validated.
+    pub referral: Referral,
+    /// Questions go out with RD, answers need no AA: a forward zone.
+    pub forward: Option<Forwarding>,
+    /// When it was learnt.
+    pub learnt: Stamp,
+    /// Seconds for which it may be used.
+    pub ttl: u32,
+    /// Delegations seen below; three make a registry.
+    children: AtomicU32,
+    /// Servers that turned out not to serve the zone, and since when.
+    lame: Mutex<HashMap<SocketAddr, Stamp>>,
+}
+
+/// A name server of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameServer {
+    /// Its name, lower case.
+    pub name: Name,
+    /// Its addresses from glue or hints; empty where there was no glue that counts.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where a forward zone's questions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Servers with port.
+    pub servers: Vec<SocketAddr>,
+    /// Name in their certificate: ask over TLS only (RFC 8310 §5).
+    pub tls: Option<Arc<str>>,
+}
+
+/// What a referral said of the child's keys, not validated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Referral {
+    /// The DS RRset.
+    pub ds: Option<RrSet>,
+    /// NSEC and NSEC3 RRsets.
+    pub denial: Vec<RrSet>,
+    /// The server that gave the referral.
+    pub source: Option<SocketAddr>,
+}
+
+/// How long a server is passed over for a zone that it turned out not to serve.
+const LAME_FOR: Duration = Duration::from_secs(900);
+/// Servers remembered as lame per zone.
+const LAME_MAX: usize = 32;
+/// Delegations seen below a zone that make it a registry in the eyes of QNAME minimisation.
+const REGISTRY_CHILDREN: u32 = 3;
+
+impl Zone {
+    /// A zone without history.
+    pub fn new(name: Name, parent: Option<Arc<Zone>>, servers: Vec<NameServer>, learnt: Stamp, ttl: u32) -> Self {
+        Self {
+            name,
+            parent,
+            servers,
+            referral: Referral::default(),
+            forward: None,
+            learnt,
+            ttl,
+            children: AtomicU32::new(0),
+            lame: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The child zone that lives on its parent's servers: no referral is ever seen for it.
+    pub fn on_same_servers(name: Name, parent: &Arc<Zone>) -> Self {
+        let mut zone = Self::new(name, Some(Arc::clone(parent)), parent.servers.clone(), parent.learnt, parent.ttl);
+        zone.forward.clone_from(&parent.forward);
+        zone
+    }
+
+    /// Whether it may still be used.
+    pub fn is_fresh(&self, now: Stamp) -> bool {
+        now.since(self.learnt) < Duration::from_secs(u64::from(self.ttl))
+    }
+
+    /// Whether the zone's business is to delegate: there the servers see no more of a name than they must.
+    pub fn is_registry(&self) -> bool {
+        self.forward.is_none()
+            && (self.name.iter().count() < 2 || self.children.load(Ordering::Relaxed) >= REGISTRY_CHILDREN)
+    }
+
+    /// Remembers that `server` does not serve this zone.
+    pub fn mark_lame(&self, server: SocketAddr, now: Stamp) {
+        let mut lame = self.lame.lock();
+        if lame.len() < LAME_MAX {
+            lame.insert(server, now);
+        }
+    }
+
+    /// Whether `server` turned out not to serve this zone of late.
+    pub fn is_lame(&self, server: SocketAddr, now: Stamp) -> bool {
+        self.lame.lock().get(&server).is_some_and(|since| now.since(*since) < LAME_FOR)
+    }
+
+    /// All addresses that came with the delegation.
+    pub fn glue(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.servers.iter().flat_map(|server| server.addresses.iter().copied())
+    }
+}
+
+/// Addresses of name servers that were looked up to reach them: not validated, not handed out.
+#[derive(Clone, Debug)]
+struct Reached {
+    addresses: Vec<IpAddr>,
+    learnt: Stamp,
+    ttl: u32,
+}
+
+/// A name that was probed and is no zone cut.
+#[derive(Clone, Copy, Debug)]
+struct NoCut {
+    learnt: Stamp,
+    ttl: u32,
+}
+
+/// All known zone cuts, bounded.
+pub struct Zones {
+    root: Mutex<Arc<Zone>>,
+    forwards: Vec<Arc<Zone>>,
+    cuts: Cache<Name, Arc<Zone>>,
+    no_cuts: Cache<Name, NoCut>,
+    proven_no_cuts: Cache<Name, NoCut>,
+    reached: Cache<Name, Reached>,
+}
+
+impl Zones {
+    /// Knows the root from `hints`, and the forward zones.
+    pub fn new(hints: &[(Name, IpAddr)], forwards: Vec<Zone>, now: Stamp) -> Self {
+        let mut servers: Vec<NameServer> = Vec::new();
+        for (name, address) in hints {
+            match servers.iter_mut().find(|server| server.name == *name) {
+                Some(server) => server.addresses.push(*address),
+                None => servers.push(NameServer { name: name.to_lowercase(), addresses: vec![*address] }),
+            }
+        }
+        let forwards: Vec<Arc<Zone>> = forwards.into_iter().map(Arc::new).collect();
+        let root = forwards
+            .iter()
+            .find(|zone| zone.name.is_root())
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Zone::new(Name::root(), None, servers, now, 0)));
+        Self {
+            root: Mutex::new(root),
+            forwards,
+            cuts: Cache::new(limits::ZONE_CUTS),
+            no_cuts: Cache::new(limits::ZONE_CUTS),
+            proven_no_cuts: Cache::new(limits::ZONE_CUTS),
+            reached: Cache::new(limits::ZONE_CUTS),
+        }
+    }
+
+    /// The root.
+    pub fn root(&self) -> Arc<Zone> {
+        Arc::clone(&self.root.lock())
+    }
+
+    /// Replaces the root's servers after priming (RFC 8109 §4).
+    pub fn set_root(&self, root: Zone) {
+        *self.root.lock() = Arc::new(root);
+    }
+
+    /// The deepest known zone at or above `name`; with `strictly_above`, above it (for DS questions, which the
+    /// parent answers: RFC 4035 §3.1.4.1).
+    pub fn deepest(&self, name: &Name, strictly_above: bool, now: Stamp) -> Arc<Zone> {
+        let mut labels = name.iter().count();
+        if strictly_above && labels > 0 {
+            labels -= 1;
+        }
+        while labels > 0 {
+            let at = name.trim_to(labels);
+            if let Some(zone) = self.forwards.iter().find(|zone| zone.name == at) {
+                return Arc::clone(zone);
+            }
+            if let Some(zone) = self.cuts.get(&at).filter(|zone| zone.is_fresh(now)) {
+                return zone;
+            }
+            labels -= 1;
+        }
+        self.root()
+    }
+
+    /// Whether a forward zone is configured at exactly this name.
+    pub fn is_forward(&self, name: &Name) -> bool {
+        self.forwards.iter().any(|zone| zone.name == *name)
+    }
+
+    /// Learns a cut from a referral.
+    pub fn insert(&self, zone: Zone) -> Arc<Zone> {
+        if let Some(parent) = &zone.parent
+            && self.cuts.peek(&zone.name).is_none()
+        {
+            parent.children.fetch_add(1, Ordering::Relaxed);
+        }
+        let zone = Arc::new(zone);
+        self.cuts.insert(zone.name.clone(), Arc::clone(&zone));
+        zone
+    }
+
+    /// Forgets a cut that led nowhere, unless it has been replaced since.
+    pub fn forget(&self, zone: &Arc<Zone>) {
+        if self.cuts.peek(&zone.name).is_some_and(|known| Arc::ptr_eq(&known, zone)) {
+            self.cuts.remove(&zone.name);
+        }
+    }
+
+    /// Remembers that there is no zone cut at `name`.
+    pub fn insert_no_cut(&self, name: Name, ttl: u32, now: Stamp) {
+        self.no_cuts.insert(name, NoCut { learnt: now, ttl: ttl.clamp(1, limits::MAX_NEGATIVE_TTL) });
+    }
+
+    /// Whether it is known that there is no zone cut at `name`.
+    pub fn is_cut_free(&self, name: &Name, now: Stamp) -> bool {
+        self.no_cuts.get(name).is_some_and(|known| now.since(known.learnt) < Duration::from_secs(u64::from(known.ttl)))
+    }
+
+    /// Remembers that the zone above proved `name` to be no delegation.
+    pub fn insert_proven_cut_free(&self, name: Name, ttl: u32, now: Stamp) {
+        self.proven_no_cuts.insert(name, NoCut { learnt: now, ttl: ttl.clamp(1, limits::MAX_NEGATIVE_TTL) });
+    }
+
+    /// Whether the zone above proved `name` to be no delegation.
+    pub fn is_proven_cut_free(&self, name: &Name, now: Stamp) -> bool {
+        self.proven_no_cuts
+            .get(name)
+            .is_some_and(|known| now.since(known.learnt) < Duration::from_secs(u64::from(known.ttl)))
+    }
+
+    /// Keeps the addresses of a name server; none at all is worth keeping too, for a short while.
+    pub fn insert_reached(&self, name: Name, addresses: Vec<IpAddr>, ttl: u32, now: Stamp) {
+        self.reached.insert(name, Reached { addresses, learnt: now, ttl: ttl.clamp(5, limits::MAX_TTL) });
+    }
+
+    /// The addresses of a name server that was looked up before.
+    pub fn reached(&self, name: &Name, now: Stamp) -> Option<Vec<IpAddr>> {
+        self.reached
+            .get(name)
+            .filter(|known| now.since(known.learnt) < Duration::from_secs(u64::from(known.ttl)))
+            .map(|known| known.addresses)
+    }
+}

@@ -1,0 +1,100 @@
+//! The engine's face: questions in, validated answers out.
+
+use std::sync::Arc;
+
+use hickory_proto::rr::{Name, RecordType};
+
+use super::core::Core;
+use super::lookup::not_begun;
+use super::resolution::Resolution;
+use super::rrset::RrSet;
+use super::settings::Settings;
+use super::transport::Network;
+use super::trust::ZoneTrust;
+use crate::clock::Clock;
+use crate::dns::{Answer, BoxFuture, Cause, Failure, Lookup};
+use crate::limits;
+
+/// A validating recursive resolver. Cheap to clone; all clones share caches and work under way.
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+/// What a client asks of a lookup beside name and type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// CD: hand over what does not validate, too (RFC 4035 §3.2.2). It is never cached, and never secure.
+    pub checking_disabled: bool,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet but its hints and anchors.
+    pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
+        Self { core: Arc::new(Core::new(settings, network, clock)) }
+    }
+
+    /// Answers a question. Equal questions share one lookup, which goes on when callers give up; lookups under
+    /// way are bounded by [`limits::LOOKUPS_IN_FLIGHT`], beyond which they fail at once.
+    pub async fn resolve(&self, name: &Name, rtype: RecordType, flags: Flags) -> Result<Arc<Resolution>, Failure> {
+        let name = name.to_lowercase();
+        if let Some(resolution) = self.core.from_cache(&name, rtype) {
+            return Ok(Arc::new(resolution));
+        }
+        if self.core.lookups.len() >= limits::LOOKUPS_IN_FLIGHT {
+            return Err(not_begun(&self.core.zones.root(), &name, rtype));
+        }
+        let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
+        let key = (name.clone(), u16::from(rtype), flags.checking_disabled);
+        let flight = self.core.lookups.join(key, aborted, || {
+            let core = Arc::clone(&self.core);
+            async move {
+                let context = core.context(flags.checking_disabled);
+                let late = Failure::new(name.clone(), rtype, Cause::Timeout);
+                let answer = core.answer(&context, name, rtype);
+                match tokio::time::timeout_at(context.deadline, answer).await {
+                    Ok(outcome) => outcome.map(Arc::new),
+                    Err(_) => {
+                        core.failures.insert(late.clone(), core.now());
+                        Err(late)
+                    }
+                }
+            }
+        });
+        flight.await
+    }
+
+    /// Replaces the trust anchors.
+    pub fn set_trust_anchors(&self, anchors: &[RrSet]) {
+        self.core.set_anchors(anchors);
+    }
+
+    /// Begins to learn the root's servers and keys before the first question comes.
+    pub fn warm_up(&self) {
+        let root = self.core.zones.root();
+        self.core.start_priming();
+        self.core.start_trust(&self.core.context(false), &root);
+    }
+
+    /// Whether the root's keys are known and validated (or there is no anchor for the root).
+    pub fn is_root_validated(&self) -> bool {
+        let root = Name::root();
+        self.core.known_trust(&root).is_some() || !self.core.anchors().contains_key(&root)
+    }
+
+    /// Octets in the RRset cache.
+    pub fn cache_bytes(&self) -> u64 {
+        self.core.cache.bytes()
+    }
+}
+
+impl Lookup for Engine {
+    fn lookup<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(async move { self.resolve(name, rtype, Flags::default()).await?.to_answer(rtype) })
+    }
+
+    fn zone_known_signed(&self, name: &Name) -> bool {
+        let zone = self.core.zones.deepest(&name.to_lowercase(), false, self.core.now());
+        matches!(self.core.known_trust(&zone.name), Some(ZoneTrust::Secure(_)))
+    }
+}

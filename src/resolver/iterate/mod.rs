@@ -1,0 +1,309 @@
+//! From a question to the message that answers it: follow referrals from the deepest known zone cut.
+//!
+//! In: a question and a [`Context`]. Out: the zone whose server answered, its message and what it means.
+//! Never judges signatures: that is `check` and `trust`; nothing that leaves here may be handed out as it is.
+
+pub mod classify;
+pub mod minimise;
+mod reach;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::rr::{Name, RecordType};
+
+use self::classify::{Delegation, Meaning, Useless, classify};
+use self::minimise::Ask as Shown;
+use super::core::{Context, Core, Purpose, failure};
+use super::delegation::{NameServer, Referral, Zone};
+use super::flight::Turn;
+use super::message::{Message, Rcode};
+use super::servers::{Ask, AskError, Judgement, Rejection, Reply};
+use crate::dns::{Cause, Failure};
+use crate::limits;
+
+/// A message from a server of a zone, and what it means.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    /// The zone that was asked.
+    pub zone: Arc<Zone>,
+    /// The server that answered.
+    pub server: SocketAddr,
+    /// What it said.
+    pub message: Message,
+    /// What that means.
+    pub meaning: Meaning,
+}
+
+/// Patience with the addresses at hand before further name servers are looked up beside them.
+const REACH_AFTER: Duration = Duration::from_millis(1500);
+
+impl Core {
+    /// Follows referrals until a server answers `name` and `rtype`. `excluded` servers are not asked: their
+    /// answers were bogus.
+    pub async fn descend(
+        self: &Arc<Self>,
+        context: &Context,
+        name: &Name,
+        rtype: RecordType,
+        excluded: &[SocketAddr],
+    ) -> Result<Heard, Failure> {
+        let mut zone = self.zones.deepest(name, rtype == RecordType::DS, self.now());
+        let mut excluded = excluded.to_vec();
+        let mut probes = 0;
+        let mut waited_at = None;
+        let mut went_back = None;
+        loop {
+            self.prepare(context, &zone);
+            let lead = match self.take_turn(context, &zone, name, rtype, waited_at.as_ref()) {
+                Some(Turn::Wait(wait)) => {
+                    let _ = tokio::time::timeout_at(context.deadline, wait.ended()).await;
+                    waited_at = Some(zone.name.clone());
+                    zone = self.zones.deepest(name, rtype == RecordType::DS, self.now());
+                    continue;
+                }
+                Some(Turn::First(lead)) => Some(lead),
+                None => None,
+            };
+            let shown = self.shown(&zone, name, probes);
+            let asked = match &shown {
+                Shown::Full => self.ask_zone(context, &zone, name, rtype, &excluded).await,
+                Shown::Probe(probe) => self.ask_zone(context, &zone, probe, RecordType::A, &excluded).await,
+            };
+            let (heard, probe) = match (asked, shown) {
+                (Ok(heard), Shown::Full) if !matches!(heard.meaning, Meaning::Referral(_)) => return Ok(heard),
+                (Ok(heard), Shown::Full) => (heard, None),
+                (Ok(heard), Shown::Probe(probe)) => (heard, Some(probe)),
+                (Err(error), Shown::Probe(_)) if !matches!(error.cause, Cause::Budget(_)) => {
+                    // RFC 9156 §3: a server that breaks on the short question may answer the full one.
+                    probes = minimise::MAX_PROBES;
+                    continue;
+                }
+                (Err(error), _) => {
+                    // A referral that leads nowhere may be one server's mistake, or lie: ask another parent server.
+                    zone = self.step_back(&zone, &mut excluded, &mut went_back, error)?;
+                    continue;
+                }
+            };
+            match heard.meaning {
+                Meaning::Referral(delegation) => {
+                    context
+                        .budget
+                        .referral()
+                        .map_err(|limit| failure(&zone, name, rtype, Cause::Budget(limit.0), Some(heard.server)))?;
+                    let child = self.child(&zone, delegation, heard.server);
+                    if let Some((failed, error)) = &went_back
+                        && same_servers(failed, &child)
+                    {
+                        return Err(Failure::clone(error));
+                    }
+                    zone = self.zones.insert(child);
+                }
+                Meaning::NxDomain => probes = minimise::MAX_PROBES,
+                Meaning::Answer(_) | Meaning::Alias(_) | Meaning::NoData => {
+                    probes += 1;
+                    if let Some(probe) = probe {
+                        self.zones.insert_no_cut(probe, NO_CUT_TTL, self.now());
+                    }
+                }
+            }
+            drop(lead);
+        }
+    }
+
+    /// What can begin before it is needed: priming, and the keys of a zone that says it is signed.
+    fn prepare(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
+        if zone.name.is_root() && zone.forward.is_none() && !zone.is_fresh(self.now()) {
+            self.start_priming();
+        }
+        if context.purpose == Purpose::Answer && !context.checking_disabled {
+            self.start_trust(context, zone);
+        }
+    }
+
+    /// In a registry zone, equal descents wait for the first.
+    fn take_turn(
+        &self,
+        context: &Context,
+        zone: &Zone,
+        name: &Name,
+        rtype: RecordType,
+        waited_at: Option<&Name>,
+    ) -> Option<Turn<(Name, Name)>> {
+        let labels = zone.name.iter().count();
+        let below = name.iter().count() > labels && !(rtype == RecordType::DS && name.iter().count() == labels + 1);
+        if context.purpose == Purpose::Reach || !below || !zone.is_registry() || waited_at == Some(&zone.name) {
+            return None;
+        }
+        Some(self.descents.take((zone.name.clone(), name.trim_to(labels + 1))))
+    }
+
+    fn shown(&self, zone: &Zone, name: &Name, probes: u8) -> Shown {
+        if !self.settings.qname_minimisation {
+            return Shown::Full;
+        }
+        let now = self.now();
+        minimise::next(&zone.name, name, zone.is_registry(), probes, |candidate| self.zones.is_cut_free(candidate, now))
+    }
+
+    /// The child zone that a referral names.
+    pub fn child(&self, zone: &Arc<Zone>, delegation: Delegation, source: SocketAddr) -> Zone {
+        let hosts = delegation.ns.target_names();
+        let servers = hosts.into_iter().map(|name| {
+            let own = delegation.glue.iter().filter(|(host, _)| *host == name);
+            NameServer { addresses: own.map(|(_, address)| *address).collect(), name }
+        });
+        let ttl = delegation.ns.ttl.clamp(MIN_CUT_TTL, limits::MAX_TTL);
+        let mut child = Zone::new(delegation.child, Some(Arc::clone(zone)), servers.collect(), self.now(), ttl);
+        child.referral = Referral { ds: delegation.ds, denial: delegation.denial, source: Some(source) };
+        child
+    }
+
+    /// Once per lookup, goes back to the parent of a zone that cannot be used, leaving out the server that
+    /// referred to it.
+    fn step_back(
+        &self,
+        zone: &Arc<Zone>,
+        excluded: &mut Vec<SocketAddr>,
+        went_back: &mut Option<(Arc<Zone>, Failure)>,
+        error: Failure,
+    ) -> Result<Arc<Zone>, Failure> {
+        if let Some((_, first)) = went_back {
+            return Err(first.clone());
+        }
+        let (Some(parent), Some(source)) = (&zone.parent, zone.referral.source) else { return Err(error) };
+        if matches!(error.cause, Cause::Budget(_)) {
+            return Err(error);
+        }
+        self.zones.forget(zone);
+        excluded.push(source);
+        *went_back = Some((Arc::clone(zone), error));
+        Ok(Arc::clone(parent))
+    }
+
+    /// Asks the servers of one zone, those at hand first; further name servers are looked up when those fail
+    /// or are slow.
+    pub async fn ask_zone(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        name: &Name,
+        rtype: RecordType,
+        excluded: &[SocketAddr],
+    ) -> Result<Heard, Failure> {
+        let at_hand: Vec<SocketAddr> =
+            self.at_hand(zone).into_iter().filter(|server| !excluded.contains(server)).collect();
+        let first = self.ask_servers(context, zone, &at_hand, name, rtype, excluded);
+        tokio::pin!(first);
+        let mut first_error = None;
+        if at_hand.is_empty() {
+            first_error = Some(failure(zone, name, rtype, Cause::NoServers, None));
+        } else {
+            match tokio::time::timeout(REACH_AFTER, &mut first).await {
+                Ok(Ok(heard)) => return Ok(heard),
+                Ok(Err(error)) => first_error = Some(error),
+                Err(_) => {}
+            }
+        }
+        let further = async {
+            let found = self.reach(context, zone, &at_hand).await;
+            let found: Vec<SocketAddr> = found.into_iter().filter(|server| !excluded.contains(server)).collect();
+            if found.is_empty() {
+                return Err(failure(zone, name, rtype, Cause::NoServers, None));
+            }
+            self.ask_servers(context, zone, &found, name, rtype, excluded).await
+        };
+        match first_error {
+            Some(error) if matches!(error.cause, Cause::Budget(_)) => Err(error),
+            Some(error) => further.await.map_err(|other| more_telling(error, other)),
+            None => {
+                tokio::pin!(further);
+                tokio::select! {
+                    heard = &mut first => match heard {
+                        Ok(heard) => Ok(heard),
+                        Err(error) => further.await.map_err(|other| more_telling(error, other)),
+                    },
+                    heard = &mut further => match heard {
+                        Ok(heard) => Ok(heard),
+                        Err(_) => first.await,
+                    },
+                }
+            }
+        }
+    }
+
+    async fn ask_servers(
+        &self,
+        context: &Context,
+        zone: &Arc<Zone>,
+        servers: &[SocketAddr],
+        name: &Name,
+        rtype: RecordType,
+        excluded: &[SocketAddr],
+    ) -> Result<Heard, Failure> {
+        let forwarder = zone.forward.is_some();
+        let question = Ask {
+            name: name.clone(),
+            rtype,
+            recursion_desired: forwarder,
+            tls: zone.forward.as_ref().and_then(|forward| forward.tls.clone()),
+            edns_required: self.is_announced_signed(zone),
+            excluded: excluded.to_vec(),
+        };
+        let judge = |message: &Message, server: SocketAddr| match classify(message, &zone.name, name, rtype, forwarder)
+        {
+            Ok(_) => Judgement::Accept,
+            Err(useless) => {
+                if useless == Useless::Lame {
+                    zone.mark_lame(server, self.now());
+                }
+                Judgement::Reject(rejection(useless))
+            }
+        };
+        let reply = self.exchanger.ask(&zone.name, servers, &question, &context.budget, context.deadline, &judge).await;
+        let Reply { message, server } =
+            reply.map_err(|AskError { cause, server }| failure(zone, name, rtype, cause, server))?;
+        match classify(&message, &zone.name, name, rtype, forwarder) {
+            Ok(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning }),
+            // Accepted above by the same judgement, so this is never reached; no reason to panic about it.
+            Err(_) => Err(failure(zone, name, rtype, Cause::Malformed, Some(server))),
+        }
+    }
+}
+
+/// How long a name that turned out to be no zone cut is not probed again.
+const NO_CUT_TTL: u32 = 900;
+/// A delegation is usable for this long at least: its own lookup, and those that wait for it.
+const MIN_CUT_TTL: u32 = 5;
+
+fn rejection(useless: Useless) -> Rejection {
+    match useless {
+        Useless::Error(Rcode::Refused) => Rejection::Refused,
+        Useless::Error(Rcode::NotImp) => Rejection::NotImp,
+        Useless::Error(Rcode::FormErr | Rcode::BadVers) => Rejection::FormErr,
+        Useless::Error(_) => Rejection::ServFail,
+        Useless::Lame => Rejection::Lame,
+        Useless::Malformed | Useless::AliasTooLong => Rejection::Malformed,
+    }
+}
+
+/// Of two failures of one question, the one that says more: what a server answered, rather than that there was
+/// none to ask.
+fn more_telling(first: Failure, second: Failure) -> Failure {
+    if first.cause == Cause::NoServers { second } else { first }
+}
+
+fn same_servers(one: &Zone, other: &Zone) -> bool {
+    let names = |zone: &Zone| {
+        let mut names: Vec<_> = zone.servers.iter().map(|server| server.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let addresses = |zone: &Zone| {
+        let mut all: Vec<_> = zone.glue().collect();
+        all.sort();
+        all
+    };
+    one.name == other.name && names(one) == names(other) && addresses(one) == addresses(other)
+}

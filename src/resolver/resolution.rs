@@ -1,0 +1,81 @@
+//! What the engine found out, with all that a DNS client may want to see of it.
+
+use std::sync::Arc;
+
+use hickory_proto::rr::{Name, RecordType};
+
+use super::rrset::{RrSet, parse_rdata};
+use crate::dns::{Answer, Cause, Failure, Found, Security};
+
+/// An RRset with the TTL it has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The RRset; its own `ttl` field is the one it came with.
+    pub set: Arc<RrSet>,
+    /// Seconds left.
+    pub ttl: u32,
+}
+
+/// How a chain of aliases ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the RRset asked for: the last of [`Resolution::answer`].
+    Records,
+    /// With a name that has nothing of the type.
+    NoData,
+    /// With a name that does not exist.
+    NxDomain,
+}
+
+/// The outcome of a question, validated unless checking was disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// How it ended.
+    pub end: End,
+    /// Aliases followed (a DNAME before the CNAME that follows from it), then the RRset asked for.
+    pub answer: Vec<Part>,
+    /// SOA of a denial, and the NSEC or NSEC3 records that prove denials and wildcard expansions.
+    pub authority: Vec<Part>,
+    /// The name at the end of the aliases.
+    pub canonical: Name,
+    /// Security of the whole; never `Secure` when checking was disabled and something did not validate.
+    pub security: Security,
+    /// Seconds for which the whole may be used.
+    pub ttl: u32,
+    /// Why it would have failed, had checking not been disabled.
+    pub unchecked: Option<Failure>,
+}
+
+impl Resolution {
+    /// The start of a chain at `name`.
+    pub(super) fn new(name: Name) -> Self {
+        Self {
+            end: End::NoData,
+            answer: Vec::new(),
+            authority: Vec::new(),
+            canonical: name,
+            security: Security::Secure,
+            ttl: u32::MAX,
+            unchecked: None,
+        }
+    }
+
+    /// For the port: the RRset at the end as structures.
+    pub fn to_answer(&self, rtype: RecordType) -> Result<Answer, Failure> {
+        let found = match self.end {
+            End::NoData => Found::NoData,
+            End::NxDomain => Found::NxDomain,
+            End::Records => {
+                let set = self.answer.last().map(|part| &part.set);
+                let rdatas = set.map_or(&[][..], |set| &set.rdatas);
+                // One malformed record must not hide the others; none readable is a failure.
+                let records: Vec<_> = rdatas.iter().filter_map(|rdata| parse_rdata(rtype, rdata).ok()).collect();
+                if records.is_empty() {
+                    return Err(Failure::new(self.canonical.clone(), rtype, Cause::Malformed));
+                }
+                Found::Records(records)
+            }
+        };
+        Ok(Answer { found, canonical: self.canonical.clone(), security: self.security, ttl: self.ttl })
+    }
+}

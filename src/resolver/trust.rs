@@ -1,0 +1,405 @@
+//! The chain of trust: from a trust anchor, over the DS RRset (or its proven absence) at each zone cut, to the
+//! keys of a zone (RFC 4035 §5).
+//!
+//! In: zone cuts as they were met. Out: [`ZoneTrust`], once per zone and shared by all who ask. Never believes
+//! what a referral says before the parent's keys have verified it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hickory_proto::rr::{Name, RecordType};
+
+use super::core::{Context, Core, Purpose, failure};
+use super::delegation::Zone;
+use super::iterate::Heard;
+use super::iterate::classify::{Delegation, Meaning};
+use super::rrset::RrSet;
+use super::rrset_cache::Known;
+use super::validate::{Cut, Denials, KeySet, Trust, ZoneKeys, verify, verify_dnskeys};
+use crate::clock::Stamp;
+use crate::dns::{Bogus, Cause, Failure, Security};
+use crate::limits;
+
+/// What a zone's data must be checked against.
+#[derive(Clone, Debug)]
+pub(super) enum ZoneTrust {
+    /// Signed, by one of these keys.
+    Secure(Arc<KeySet>),
+    /// Proven to be unsigned as far as we can check, or below no anchor.
+    Insecure,
+}
+
+/// A zone's trust and how long it holds.
+#[derive(Clone, Debug)]
+pub(super) struct TrustEntry {
+    trust: ZoneTrust,
+    learnt: Stamp,
+    ttl: u32,
+}
+
+/// What the parent zone says about a name's DS.
+#[derive(Clone, Debug)]
+pub(super) enum DsStatus {
+    /// A delegation to a signed zone.
+    Signed {
+        /// What its keys must match.
+        trust: Trust,
+        /// Seconds for which that holds.
+        ttl: u32,
+    },
+    /// A delegation to an unsigned zone (or one we cannot check), proven.
+    Unsigned {
+        /// Seconds for which that holds.
+        ttl: u32,
+    },
+    /// No delegation: the name belongs to the zone itself, proven.
+    NotACut,
+    /// There is another zone in between, and its servers know.
+    Below(Arc<Zone>),
+}
+
+impl Core {
+    /// Begins to establish the trust of a zone that has an anchor or says that it is signed.
+    pub fn start_trust(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
+        if self.is_announced_signed(zone) && self.known_trust(&zone.name).is_none() {
+            drop(self.trust_flight(context, zone));
+        }
+    }
+
+    /// Whether the zone is, or claims to be, signed.
+    pub fn is_announced_signed(&self, zone: &Zone) -> bool {
+        zone.referral.ds.is_some()
+            || self.anchors().contains_key(&zone.name)
+            || matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_)))
+    }
+
+    /// The trust of a zone, where it is known and fresh.
+    pub fn known_trust(&self, zone: &Name) -> Option<ZoneTrust> {
+        let now = self.now();
+        let entry = self.trusts.get(zone)?;
+        (now.since(entry.learnt) < Duration::from_secs(u64::from(entry.ttl))).then_some(entry.trust)
+    }
+
+    /// The trust of a zone.
+    pub async fn trust_of(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) -> Result<ZoneTrust, Failure> {
+        if let Some(trust) = self.known_trust(&zone.name) {
+            return Ok(trust);
+        }
+        self.trust_flight(context, zone).await
+    }
+
+    fn trust_flight(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+    ) -> impl Future<Output = Result<ZoneTrust, Failure>> + Send + use<> {
+        let aborted = Err(failure(zone, &zone.name, RecordType::DNSKEY, Cause::Overloaded, None));
+        self.trust_flights.join(zone.name.clone(), aborted, || {
+            let (core, zone) = (Arc::clone(self), Arc::clone(zone));
+            let mut context = context.clone();
+            (context.purpose, context.under_way) = (Purpose::Answer, Vec::new());
+            async move {
+                if let Some(failure) = core.failures.get(&zone.name, RecordType::DNSKEY, core.now()) {
+                    return Err(failure);
+                }
+                match core.clone().establish(context, Arc::clone(&zone)).await {
+                    Ok((trust, ttl)) => {
+                        let entry =
+                            TrustEntry { trust: trust.clone(), learnt: core.now(), ttl: ttl.min(limits::MAX_TTL) };
+                        core.trusts.insert(zone.name.clone(), entry);
+                        core.failures.clear(&zone.name, RecordType::DNSKEY);
+                        Ok(trust)
+                    }
+                    Err(failure) => {
+                        let of_zone = Failure { name: zone.name.clone(), rtype: RecordType::DNSKEY, ..failure.clone() };
+                        core.failures.insert(of_zone, core.now());
+                        Err(failure)
+                    }
+                }
+            }
+        })
+    }
+
+    fn establish(
+        self: Arc<Self>,
+        context: Context,
+        zone: Arc<Zone>,
+    ) -> BoxFuture<'static, Result<(ZoneTrust, u32), Failure>> {
+        async move {
+            if let Some(anchor) = self.anchors().get(&zone.name) {
+                return self.keys_of(&context, &zone, anchor, None).await;
+            }
+            let Some(parent) = zone.parent.clone() else { return self.trust_of_forward(&context, &zone).await };
+            // The keys do not depend on the parent's answer: where they will be needed, ask for them now.
+            let early = async {
+                match &zone.referral.ds {
+                    Some(_) => Some(self.ask_zone(&context, &zone, &zone.name, RecordType::DNSKEY, &[]).await),
+                    None => None,
+                }
+            };
+            let (parent_trust, early) = tokio::join!(self.trust_of(&context, &parent), early);
+            let ZoneTrust::Secure(keys) = parent_trust? else {
+                return Ok((ZoneTrust::Insecure, parent.ttl.max(MIN_TRUST_TTL)));
+            };
+            let status = match self.status_in_referral(&context, &parent, &keys, &zone) {
+                Some(status) => status,
+                None => self.ds_status(&context, Arc::clone(&parent), keys, &zone.name).await?,
+            };
+            match status {
+                DsStatus::Signed { trust, ttl } => {
+                    let (trust, keys_ttl) = self.keys_of(&context, &zone, &trust, early).await?;
+                    Ok((trust, ttl.min(keys_ttl)))
+                }
+                DsStatus::Unsigned { ttl } => Ok((ZoneTrust::Insecure, ttl)),
+                // The parent denies the delegation that it gave: one of the two is false.
+                DsStatus::NotACut | DsStatus::Below(_) => {
+                    Err(failure(&parent, &zone.name, RecordType::DS, Cause::Bogus(Bogus::DenialNotProven), None))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// A forward zone is validated when the chain from an anchor reaches it, else insecure (design §11).
+    async fn trust_of_forward(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+    ) -> Result<(ZoneTrust, u32), Failure> {
+        if zone.forward.is_none() || zone.name.is_root() {
+            return Ok((ZoneTrust::Insecure, limits::MAX_TTL));
+        }
+        let outer = self.zones.deepest(&zone.name, true, self.now());
+        let status = match self.trust_of(context, &outer).await {
+            Ok(ZoneTrust::Secure(keys)) => self.ds_status(context, outer, keys, &zone.name).await,
+            Ok(ZoneTrust::Insecure) | Err(_) => return Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL)),
+        };
+        match status {
+            Ok(DsStatus::Signed { trust, ttl }) => {
+                let (trust, keys_ttl) = self.keys_of(context, zone, &trust, None).await?;
+                Ok((trust, ttl.min(keys_ttl)))
+            }
+            Ok(_) | Err(_) => Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL)),
+        }
+    }
+
+    /// Fetches and validates a zone's DNSKEY RRset; a bogus one is asked for at other servers (`early` is an
+    /// answer that is here already).
+    async fn keys_of(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        trust: &Trust,
+        mut early: Option<Result<Heard, Failure>>,
+    ) -> Result<(ZoneTrust, u32), Failure> {
+        if !trust.is_usable() {
+            return Ok((ZoneTrust::Insecure, limits::MAX_TTL));
+        }
+        let mut excluded: Vec<SocketAddr> = Vec::new();
+        let mut bogus = None;
+        loop {
+            let heard = match early.take() {
+                Some(early) => early,
+                None => self.ask_zone(context, zone, &zone.name, RecordType::DNSKEY, &excluded).await,
+            };
+            let heard = match (heard, bogus.take()) {
+                (Ok(heard), _) => heard,
+                (Err(_), Some(bogus)) => return Err(bogus),
+                (Err(failure), None) => return Err(failure),
+            };
+            let verdict = match &heard.meaning {
+                Meaning::Answer(set) => {
+                    verify_dnskeys(&zone.name, set, trust, self.clock.wall(), &context.budget).map(|keys| (keys, set))
+                }
+                _ => Err(Bogus::NoDnskey),
+            };
+            match verdict {
+                Ok((ZoneKeys::Secure { keys, ttl }, set)) => {
+                    self.keep(set, &[], Security::Secure, ttl);
+                    return Ok((ZoneTrust::Secure(Arc::new(keys)), ttl));
+                }
+                Ok((ZoneKeys::Insecure, _)) => return Ok((ZoneTrust::Insecure, limits::MAX_TTL)),
+                Err(reason) => {
+                    let last = matches!(reason, Bogus::TooMuchWork(_)) || excluded.len() >= limits::BOGUS_RETRIES;
+                    let error = failure(zone, &zone.name, RecordType::DNSKEY, Cause::Bogus(reason), Some(heard.server));
+                    if last {
+                        return Err(error);
+                    }
+                    excluded.push(heard.server);
+                    bogus = Some(error);
+                }
+            }
+        }
+    }
+
+    /// What the referral itself proves of the child's DS; `None` where it proves nothing.
+    fn status_in_referral(&self, context: &Context, parent: &Zone, keys: &KeySet, zone: &Zone) -> Option<DsStatus> {
+        let now = self.clock.wall();
+        if let Some(ds) = &zone.referral.ds {
+            return self.signed_status(context, keys, ds).ok();
+        }
+        let (denials, _) = Denials::collect(&parent.name, &zone.referral.denial, keys, now, &context.budget);
+        let proof = denials.no_ds(&zone.name, &context.budget).ok()?;
+        Some(DsStatus::Unsigned { ttl: proof.ttl })
+    }
+
+    fn signed_status(&self, context: &Context, keys: &KeySet, ds: &RrSet) -> Result<DsStatus, Bogus> {
+        let verified = verify(ds, keys, self.clock.wall(), &context.budget)?;
+        if verified.wildcard.is_some() {
+            // A delegation is never made by a wildcard (RFC 4592 §4.2).
+            return Err(Bogus::DenialNotProven);
+        }
+        self.keep(ds, &[], Security::Secure, verified.ttl);
+        let trust = Trust::from_sets([ds]);
+        if trust.is_usable() {
+            Ok(DsStatus::Signed { trust, ttl: verified.ttl })
+        } else {
+            // RFC 4035 §5.2, RFC 6840 §5.2: nothing in it that we could check.
+            Ok(DsStatus::Unsigned { ttl: verified.ttl })
+        }
+    }
+
+    /// What the secure zone `zone` says of the DS of `name` below it, going through zones in between.
+    pub async fn ds_status(
+        self: &Arc<Self>,
+        context: &Context,
+        mut zone: Arc<Zone>,
+        mut keys: Arc<KeySet>,
+        name: &Name,
+    ) -> Result<DsStatus, Failure> {
+        loop {
+            match self.ds_status_in(context, &zone, &keys, name).await? {
+                DsStatus::Below(between) => match self.trust_of(context, &between).await? {
+                    ZoneTrust::Secure(inner) => (zone, keys) = (between, inner),
+                    ZoneTrust::Insecure => return Ok(DsStatus::Unsigned { ttl: MIN_TRUST_TTL }),
+                },
+                status => return Ok(status),
+            }
+        }
+    }
+
+    /// Asks the servers of `zone` alone for the DS of `name`; bogus answers are asked for elsewhere.
+    pub async fn ds_status_in(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        keys: &Arc<KeySet>,
+        name: &Name,
+    ) -> Result<DsStatus, Failure> {
+        if let Some(status) = self.known_ds_status(context, name) {
+            return Ok(status);
+        }
+        let mut excluded: Vec<SocketAddr> = Vec::new();
+        let mut bogus = None;
+        loop {
+            let heard = match (self.ask_zone(context, zone, name, RecordType::DS, &excluded).await, bogus.take()) {
+                (Ok(heard), _) => heard,
+                (Err(_), Some(bogus)) => return Err(bogus),
+                (Err(failure), None) => return Err(failure),
+            };
+            match self.ds_status_heard(context, zone, keys, name, &heard) {
+                Ok(status) => return Ok(status),
+                Err(reason) => {
+                    let last = matches!(reason, Bogus::TooMuchWork(_)) || excluded.len() >= limits::BOGUS_RETRIES;
+                    let error = failure(zone, name, RecordType::DS, Cause::Bogus(reason), Some(heard.server));
+                    if last {
+                        return Err(error);
+                    }
+                    excluded.push(heard.server);
+                    bogus = Some(error);
+                }
+            }
+        }
+    }
+
+    /// What is known already: a validated DS RRset, an insecure zone, a name that is no cut.
+    fn known_ds_status(&self, context: &Context, name: &Name) -> Option<DsStatus> {
+        let now = self.now();
+        if let Some(entry) = self.cache.get(name, RecordType::DS, now)
+            && entry.security.is_secure()
+            && let Known::Positive { set, .. } = &entry.known
+        {
+            let trust = Trust::from_sets([&**set]);
+            let ttl = entry.remaining(now);
+            return Some(if trust.is_usable() { DsStatus::Signed { trust, ttl } } else { DsStatus::Unsigned { ttl } });
+        }
+        if let Some(ZoneTrust::Insecure) = self.known_trust(name) {
+            return Some(DsStatus::Unsigned { ttl: MIN_TRUST_TTL });
+        }
+        let _ = context;
+        self.zones.is_proven_cut_free(name, now).then_some(DsStatus::NotACut)
+    }
+
+    fn ds_status_heard(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        keys: &KeySet,
+        name: &Name,
+        heard: &Heard,
+    ) -> Result<DsStatus, Bogus> {
+        let between =
+            |signer: &Name| *signer != zone.name && zone.name.zone_of(signer) && signer.zone_of(name) && signer != name;
+        match &heard.meaning {
+            Meaning::Answer(ds) => match ds.sigs.iter().find(|sig| between(&sig.signer)) {
+                Some(sig) => Ok(DsStatus::Below(self.zone_on_same_servers(&sig.signer, zone))),
+                None => self.signed_status(context, keys, ds),
+            },
+            Meaning::Referral(delegation) => Ok(DsStatus::Below(self.zone_from(zone, delegation.clone(), heard))),
+            Meaning::Alias(alias) => {
+                // An alias at the name itself: nothing is delegated there.
+                let set = alias.dname.as_ref().unwrap_or(&alias.cname);
+                let verified = verify(set, keys, self.clock.wall(), &context.budget)?;
+                self.zones.insert_proven_cut_free(name.clone(), verified.ttl, self.now());
+                Ok(DsStatus::NotACut)
+            }
+            Meaning::NoData | Meaning::NxDomain => {
+                let authority = &heard.message.authority;
+                let now = self.clock.wall();
+                let (denials, reason) = Denials::collect(&zone.name, authority, keys, now, &context.budget);
+                match denials.cut(name, &context.budget) {
+                    Ok((Cut::Insecure, proof)) => Ok(DsStatus::Unsigned { ttl: proof.ttl }),
+                    Ok((Cut::NotACut, proof)) => {
+                        self.zones.insert_proven_cut_free(name.clone(), proof.ttl, self.now());
+                        Ok(DsStatus::NotACut)
+                    }
+                    Err(unproven) => {
+                        let signers = authority.iter().flat_map(|set| &set.sigs).map(|sig| &sig.signer);
+                        match signers.into_iter().find(|signer| between(signer)) {
+                            Some(signer) => Ok(DsStatus::Below(self.zone_on_same_servers(signer, zone))),
+                            None => Err(reason.unwrap_or(unproven)),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A zone that lives on the servers of the zone above it.
+    pub fn zone_on_same_servers(&self, name: &Name, above: &Arc<Zone>) -> Arc<Zone> {
+        let known = self.zones.deepest(name, false, self.now());
+        if known.name == *name { known } else { Arc::new(Zone::on_same_servers(name.clone(), above)) }
+    }
+
+    fn zone_from(&self, above: &Arc<Zone>, delegation: Delegation, heard: &Heard) -> Arc<Zone> {
+        let known = self.zones.deepest(&delegation.child, false, self.now());
+        if known.name == delegation.child {
+            return known;
+        }
+        self.zones.insert(self.child(above, delegation, heard.server))
+    }
+
+    /// Puts a verified RRset into the cache.
+    pub fn keep(&self, set: &RrSet, proof: &[RrSet], security: Security, ttl: u32) {
+        let known = Known::Positive { set: Arc::new(set.clone()), proof: proof.into(), dname: None };
+        self.cache.insert(known, security, ttl, self.now());
+    }
+}
+
+/// The shortest time for which "insecure" is kept where no record says how long.
+const MIN_TRUST_TTL: u32 = 60;
+/// How long a forward zone counts as insecure before its chain is looked at again.
+const FORWARD_TRUST_TTL: u32 = 300;
