@@ -1,8 +1,16 @@
-//! One exchange with one server: octets out, octets in. Knows nothing of zones or answers.
+//! One exchange with one server: octets out, octets in. Never knows anything of zones or answers.
+
+mod stream;
+mod udp;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, RootCertStore};
+
+use self::stream::Connections;
+use self::udp::Datagrams;
 use crate::dns::BoxFuture;
 
 /// Decides whether a datagram answers the query that was sent; others are ignored and the wait goes on.
@@ -61,5 +69,62 @@ pub trait Network: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
         let _ = (server, name, query, accept, timeout);
         Box::pin(std::future::ready(Err(NetError::Unreachable)))
+    }
+}
+
+/// Real sockets. Needs a tokio runtime with I/O and time.
+pub struct SystemNetwork {
+    datagrams: Datagrams,
+    connections: Connections,
+}
+
+impl SystemNetwork {
+    /// Sockets of this host. `roots` say whom to believe as a DNS-over-TLS server ([`mozilla_roots`]).
+    pub fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // TLS 1.2 and 1.3 (RFC 9325 §3.1.1).
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { datagrams: Datagrams::new(), connections: Connections::new(Arc::new(tls)) })
+    }
+}
+
+/// The certificate authorities that Mozilla trusts, compiled in.
+pub fn mozilla_roots() -> RootCertStore {
+    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
+}
+
+impl Network for SystemNetwork {
+    fn udp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        Box::pin(self.datagrams.exchange(server, query, accept, timeout))
+    }
+
+    fn tcp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        Box::pin(self.connections.exchange(server, None, query, accept, timeout))
+    }
+
+    fn tls<'a>(
+        &'a self,
+        server: SocketAddr,
+        name: &'a str,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        Box::pin(self.connections.exchange(server, Some(name), query, accept, timeout))
     }
 }

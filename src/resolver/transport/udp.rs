@@ -1,0 +1,148 @@
+//! Datagrams: one socket and one random port for each query, so that an answer must guess both.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{Accept, NetError};
+use crate::limits;
+
+/// Ports tried before the system chooses one.
+const PORT_TRIES: usize = 16;
+/// Ports below belong to services (RFC 6335 §6); the rest is drawn from (RFC 5452 §9.2).
+const FIRST_PORT: u16 = 1_024;
+
+/// Sends datagrams; bounded by [`limits::UPSTREAM_UDP_SOCKETS`].
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    sockets: Semaphore,
+}
+
+impl Datagrams {
+    pub fn new() -> Self {
+        Self { sockets: Semaphore::new(limits::UPSTREAM_UDP_SOCKETS) }
+    }
+
+    /// See [`super::Network::udp`].
+    pub async fn exchange(
+        &self,
+        server: SocketAddr,
+        query: &[u8],
+        accept: Accept<'_>,
+        patience: Duration,
+    ) -> Result<Vec<u8>, NetError> {
+        let _permit = timeout(patience, self.sockets.acquire())
+            .await
+            .map_err(|_| NetError::NoSocket)?
+            .map_err(|_| NetError::NoSocket)?;
+        let socket = bind(server).await?;
+        // Connected: the kernel drops what comes from elsewhere and reports refusals by ICMP.
+        socket.connect(server).await.map_err(|error| net_error(&error))?;
+        socket.send(query).await.map_err(|error| net_error(&error))?;
+        timeout(patience, receive(&socket, accept)).await.map_err(|_| NetError::Timeout)?
+    }
+}
+
+async fn receive(socket: &UdpSocket, accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
+    let mut buffer = vec![0; limits::UDP_RECEIVE_BYTES];
+    loop {
+        let length = socket.recv(&mut buffer).await.map_err(|error| net_error(&error))?;
+        let octets = buffer.get(..length).unwrap_or_default();
+        if accept(octets) {
+            return Ok(octets.to_vec());
+        }
+    }
+}
+
+/// A socket at a random port.
+async fn bind(server: SocketAddr) -> Result<UdpSocket, NetError> {
+    let any = match server {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    for _ in 0..PORT_TRIES {
+        let port = rand::random_range(FIRST_PORT..=u16::MAX);
+        match UdpSocket::bind((any, port)).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
+            Err(error) => return Err(net_error(&error)),
+        }
+    }
+    UdpSocket::bind((any, 0)).await.map_err(|error| net_error(&error))
+}
+
+/// What an error of the system means for the exchange.
+pub(super) fn net_error(error: &io::Error) -> NetError {
+    use io::ErrorKind::{
+        AddrInUse, AddrNotAvailable, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+        NetworkUnreachable, OutOfMemory, PermissionDenied, TimedOut, Unsupported,
+    };
+    /// EMFILE and ENFILE have no kind of their own; they are the same on all platforms we run on.
+    const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
+    /// EAFNOSUPPORT: a kernel without IPv6.
+    const NO_SUCH_FAMILY: i32 = 97;
+    match (error.kind(), error.raw_os_error()) {
+        (_, Some(code)) if OUT_OF_DESCRIPTORS.contains(&code) => NetError::NoSocket,
+        (_, Some(NO_SUCH_FAMILY)) => NetError::Unreachable,
+        (ConnectionRefused | ConnectionReset, _) => NetError::Refused,
+        // A firewall of this host that forbids sending shows as a permission that is missing.
+        (HostUnreachable | NetworkUnreachable | AddrNotAvailable | PermissionDenied | Unsupported, _) => {
+            NetError::Unreachable
+        }
+        (TimedOut, _) => NetError::Timeout,
+        (AddrInUse | OutOfMemory, _) => NetError::NoSocket,
+        (ConnectionAborted, _) => NetError::Closed,
+        _ => NetError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn server() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn datagrams_that_do_not_fit_do_not_end_the_wait() {
+        let (socket, address) = server().await;
+        let (stranger, _) = server().await;
+        let answering = tokio::spawn(async move {
+            let mut buffer = [0; 64];
+            let (length, client) = socket.recv_from(&mut buffer).await.expect("a query");
+            stranger.send_to(b"right, but from elsewhere", client).await.expect("sent");
+            socket.send_to(b"wrong", client).await.expect("sent");
+            socket.send_to(b"right", client).await.expect("sent");
+            buffer[..length].to_vec()
+        });
+        let accept = |octets: &[u8]| octets.starts_with(b"right");
+        let answer = Datagrams::new().exchange(address, b"question", &accept, Duration::from_secs(30)).await;
+        assert_eq!(answer.as_deref(), Ok(&b"right"[..]));
+        assert_eq!(answering.await.expect("the server ran"), b"question");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused_at_once() {
+        let (socket, address) = server().await;
+        drop(socket);
+        let answer = Datagrams::new().exchange(address, b"question", &|_| true, Duration::from_secs(30)).await;
+        assert_eq!(answer, Err(NetError::Refused));
+    }
+
+    #[tokio::test]
+    async fn ports_differ_from_query_to_query() {
+        let mut ports = std::collections::HashSet::new();
+        for _ in 0..20 {
+            let socket = bind("127.0.0.1:53".parse().expect("an address")).await.expect("a socket");
+            ports.insert(socket.local_addr().expect("an address").port());
+        }
+        assert!(ports.len() > 15, "{ports:?}");
+    }
+}
