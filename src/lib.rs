@@ -22,4 +22,5 @@ pub mod limits;
 pub mod names;
 pub mod policy;
 pub mod resolver;
+pub mod socketmap;
 pub mod telemetry;

@@ -84,6 +84,7 @@ pub const UPSTREAM_TCP_CONNECTIONS: usize = 256;
 pub const QUERIES_PER_TCP_CONNECTION: usize = 64;
 /// How long a TCP connection without queries is kept (RFC 7766 §6.2.3: a few seconds).
 pub const UPSTREAM_TCP_IDLE: Duration = Duration::from_secs(5);
+
 // --- Validation (design §6).
 
 /// NSEC and NSEC3 RRsets of one response whose signatures are checked. A denial needs at most three, and a
@@ -160,3 +161,28 @@ pub const BOGUS_RETRIES: usize = 4;
 /// Longest time one lookup may take; Postfix waits 100 s, a policy lookup 20 s, and what comes later still
 /// fills the cache.
 pub const LOOKUP_TIME: Duration = Duration::from_secs(25);
+// --- Socketmap (design §3).
+
+/// Longest request, netstring framing not counted: Postfix's own limit.
+pub const SOCKETMAP_REQUEST_BYTES: usize = 10_000;
+/// Unanswered input one connection may have here: one request of the longest kind, or hundreds of usual ones.
+pub const SOCKETMAP_INPUT_BYTES: usize = 16 * 1024;
+/// Unsent replies one connection may have here before no more of its requests are taken.
+pub const SOCKETMAP_OUTPUT_BYTES: usize = 64 * 1024;
+/// Lookups of one connection under way at once; Postfix sends one at a time.
+pub const SOCKETMAP_PIPELINE: usize = 128;
+/// A connection without a request; Postfix drops it after 10 s by itself (ipc_idle in socketmap clients).
+pub const SOCKETMAP_IDLE: Duration = Duration::from_secs(300);
+/// A request that is not completed, or replies that are not read.
+pub const SOCKETMAP_SLOW: Duration = Duration::from_secs(30);
+/// How often a connection looks at the clock for the two above.
+pub const SOCKETMAP_TICK: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted (out of descriptors): time for others to end.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections the kernel holds until they are accepted.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+// --- HTTP (design §9).
+
+/// How long an exchange that has begun may go on after shutdown began.
+pub const HTTP_DRAIN: Duration = Duration::from_secs(1);

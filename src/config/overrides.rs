@@ -1,6 +1,7 @@
 //! `policy.overrides`: what the operator decides instead of the policy engine.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::names::{Domain, NextHop};
 
@@ -9,14 +10,14 @@ use crate::names::{Domain, NextHop};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     exact: HashMap<NextHop, Override>,
-    below: HashMap<Domain, Override>,
+    below: HashMap<String, Override>,
 }
 
 /// What an override answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Override {
     /// This policy text, as Postfix takes it.
-    Policy(Box<str>),
+    Policy(Arc<str>),
     /// `"skip"`: NOTFOUND, so that Postfix's own default applies.
     Skip,
 }
@@ -104,7 +105,10 @@ impl Overrides {
                 Override::Policy(text.trim().into())
             };
             let previous = match key.strip_prefix('.') {
-                Some(parent) => overrides.below.insert(Domain::parse(parent).map_err(|_| bad_key())?, value),
+                Some(parent) => {
+                    let parent = Domain::parse(parent).map_err(|_| bad_key())?;
+                    overrides.below.insert(parent.as_str().to_owned(), value)
+                }
                 None => overrides.exact.insert(NextHop::parse(key.as_bytes()).map_err(|_| bad_key())?, value),
             };
             if previous.is_some() {
@@ -123,13 +127,9 @@ impl Overrides {
             return Some(found);
         }
         let NextHop::Domain { domain, port: None } = next_hop else { return None };
-        if self.below.is_empty() {
-            return None;
-        }
         let mut rest = domain.as_str();
         while let Some((_, parent)) = rest.split_once('.') {
-            // What follows a dot in a Domain is a Domain, unless it is all digits.
-            if let Some(found) = Domain::parse(parent).ok().and_then(|parent| self.below.get(&parent)) {
+            if let Some(found) = self.below.get(parent) {
                 return Some(found);
             }
             rest = parent;

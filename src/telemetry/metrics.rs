@@ -4,3 +4,5 @@
 pub const UPSTREAM_QUERIES: &str = "postseal_resolver_upstream_queries_total";
 /// Counter, label `reason`: tries at servers that gave no answer or an error.
 pub const UPSTREAM_ERRORS: &str = "postseal_resolver_upstream_errors_total";
+/// Gauge, label `listener`: open connections.
+pub const CONNECTIONS: &str = "postseal_connections";

@@ -1,2 +1,4 @@
 //! The one test binary: `support` holds the test world, each other module one RFC or behaviour.
 mod scenarios;
+
+mod socketmap_server;

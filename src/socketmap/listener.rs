@@ -1,0 +1,163 @@
+//! Listening sockets: bound from addresses, or handed over by systemd.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::stream::Stream;
+use crate::config::Listen;
+use crate::limits;
+
+/// A bound socket that accepts connections.
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+    /// A socket file that is ours to remove at the end.
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A socket that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The system refuses.
+    #[error("cannot listen on {listen}: {source}")]
+    Io {
+        /// Where.
+        listen: Listen,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process answers on that Unix socket.
+    #[error("cannot listen on unix:{}: another process listens there", .0.display())]
+    InUse(PathBuf),
+    /// Something that is no socket lies there; it is not ours to remove.
+    #[error("cannot listen on unix:{}: a file that is no socket is there", .0.display())]
+    NotASocket(PathBuf),
+    /// A socket of systemd's that is no listening stream socket.
+    #[error("socket {index} from systemd: {source}")]
+    Activation {
+        /// Its number, from 0.
+        index: usize,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Binds one address. Needs a tokio runtime.
+    pub fn bind(listen: &Listen, socket_mode: u32, reuse_port: bool) -> Result<Self, BindError> {
+        let failed = |source| BindError::Io { listen: listen.clone(), source };
+        match listen {
+            Listen::Tcp(address) => {
+                let listener = bind_tcp(*address, reuse_port).map_err(failed)?;
+                Ok(Self { kind: Kind::Tcp(listener), file: None })
+            }
+            Listen::Unix(path) => {
+                remove_stale(path)?;
+                let listener = UnixListener::bind(path).map_err(failed)?;
+                let this = Self { kind: Kind::Unix(listener), file: Some(path.clone()) };
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket_mode)).map_err(failed)?;
+                Ok(this)
+            }
+        }
+    }
+
+    /// The sockets systemd hands over (sd_listen_fds(3)); empty where there are none.
+    pub fn from_systemd() -> Result<Vec<Self>, BindError> {
+        let mut handed_over = listenfd::ListenFd::from_env();
+        let mut listeners = Vec::new();
+        for index in 0..handed_over.len() {
+            let failed = |source| BindError::Activation { index, source };
+            let kind = match handed_over.take_tcp_listener(index) {
+                Ok(Some(listener)) => {
+                    listener.set_nonblocking(true).map_err(failed)?;
+                    Kind::Tcp(TcpListener::from_std(listener).map_err(failed)?)
+                }
+                _ => match handed_over.take_unix_listener(index).map_err(failed)? {
+                    Some(listener) => {
+                        listener.set_nonblocking(true).map_err(failed)?;
+                        Kind::Unix(UnixListener::from_std(listener).map_err(failed)?)
+                    }
+                    None => continue,
+                },
+            };
+            listeners.push(Self { kind, file: None });
+        }
+        Ok(listeners)
+    }
+
+    /// Where it listens, with the port the system chose.
+    pub fn local(&self) -> String {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| "tcp".to_owned(), |address| address.to_string())
+            }
+            Kind::Unix(listener) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                format!("unix:{}", path.unwrap_or(Path::new("")).display())
+            }
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Stream> {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Replies are written whole: waiting for more to send would only delay them.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Kind::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.file {
+            // Gone already, or not ours to remove any more: nothing to do about either.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A TCP listener with SO_REUSEADDR, and SO_REUSEPORT where asked for.
+fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?; // so that 0.0.0.0 and [::] can be listened on side by side
+    }
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Removes a socket file that a dead process left behind. One that answers, or a file of another kind, stays.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|source| BindError::Io { listen: Listen::Unix(path.to_owned()), source })
+        }
+        _ => Err(BindError::InUse(path.to_owned())),
+    }
+}

@@ -1,0 +1,42 @@
+//! The socketmap protocol (design §3): what Postfix asks, framed, answered in the order of asking.
+//!
+//! In: bound listeners and a [`Service`]. Out: each reply at its place; connections bounded in number, in
+//! octets, in requests under way and in time. Never decides a policy, never looks a map up: names and keys are
+//! octets here. A malformed netstring ends its own connection and touches nothing else.
+
+mod connection;
+mod listener;
+pub mod netstring;
+mod registry;
+mod request;
+mod server;
+mod stream;
+
+pub use listener::{BindError, Listener};
+pub use request::{Peer, Reply, Request};
+pub use server::{Server, run};
+pub use stream::{Rewound, Stream};
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future that any trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Whoever answers: the policy engine behind its maps, and scripted answers in tests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request: at once from memory, or later. The future must end by itself in bounded time;
+    /// it is dropped when the connection is lost.
+    fn answer(&self, request: Request<'_>) -> Answer;
+
+    /// Takes over a connection whose first octet says that it speaks HTTP. Must end in bounded time.
+    fn http(&self, stream: Rewound) -> BoxFuture<'static, ()>;
+}
+
+/// An answer, now or later.
+pub enum Answer {
+    /// Known already.
+    Now(Reply),
+    /// Being looked up.
+    Later(BoxFuture<'static, Reply>),
+}

@@ -1,0 +1,87 @@
+//! Accepting connections, bounding them, and ending them well.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Service;
+use super::connection::{End, serve};
+use super::listener::Listener;
+use super::registry::Registry;
+use crate::clock::Clock;
+use crate::limits;
+use crate::telemetry::metrics as names;
+
+/// What a server needs besides its listeners.
+pub struct Server<S> {
+    /// Answers requests.
+    pub service: Arc<S>,
+    /// Time.
+    pub clock: Clock,
+    /// Connections open at once, over all listeners; at least one.
+    pub max_connections: usize,
+}
+
+/// Serves until `shutdown` ends; then accepts no more, answers what was asked, and returns. The caller bounds
+/// how long that may take; dropping the future ends every connection at once.
+pub async fn run<S: Service>(listeners: Vec<Listener>, server: Server<S>, shutdown: impl Future<Output = ()>) {
+    let registry = Registry::new(server.clock.clone(), server.max_connections.max(1));
+    let (close, closing) = watch::channel(false);
+    let mut acceptors = JoinSet::new();
+    for listener in listeners {
+        let (registry, service, clock) = (registry.clone(), server.service.clone(), server.clock.clone());
+        acceptors.spawn(accept(listener, registry, service, clock, closing.clone()));
+    }
+    drop(closing);
+    shutdown.await;
+    close.send_replace(true);
+    while acceptors.join_next().await.is_some() {}
+}
+
+/// Accepts on one listener; returns when it is told to close and its connections have ended.
+async fn accept<S: Service>(
+    listener: Listener,
+    registry: Arc<Registry>,
+    service: Arc<S>,
+    clock: Clock,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        // The place first, the connection second: until there is a place, the kernel's queue holds newcomers.
+        let accepted = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, or the peer left between: nothing that ends the service.
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let slot = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => break,
+            slot = registry.enter() => slot,
+        };
+        metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
+        let (service, clock, closing) = (service.clone(), clock.clone(), closing.clone());
+        let registry = registry.clone();
+        connections.spawn(async move {
+            let peer = stream.peer();
+            let result = serve(stream, slot, service, clock, closing).await;
+            metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
+            match result {
+                Ok(()) | Err(End::Lost(_) | End::Idle) => {}
+                Err(reason) => tracing::info!(?peer, %reason, "socketmap connection closed"),
+            }
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
