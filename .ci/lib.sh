@@ -52,9 +52,11 @@ need_packages() {
 
 # Network namespaces of our own: what the end-to-end and the differential test run in.
 need_namespaces() {
-    [ "$(id -u)" -eq 0 ] && unshare --net --mount --pid --fork --kill-child true 2>/dev/null && return 0
-    echo "no root that may make network namespaces"
-    return 1
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "network namespaces need root"
+        return 1
+    fi
+    unshare --net --mount --pid --fork --kill-child --mount-proc true
 }
 
 need_binary() {
