@@ -34,6 +34,8 @@ pub(super) enum Checked {
         /// That DNAME.
         dname: Option<Arc<RrSet>>,
     },
+    /// A DNAME whose target would be too long a name.
+    TooLong(Signed),
     /// A denial.
     Denial {
         /// The name does not exist at all.
@@ -83,12 +85,20 @@ impl Core {
             zone = self.zone_on_same_servers(&island, &zone);
             trust = self.trust_of(context, &zone).await?;
         }
-        let ZoneTrust::Secure(keys) = trust else { return Ok(insecure(heard, &heard.zone.name, name)) };
+        let ZoneTrust::Secure(mut keys) = trust else { return Ok(insecure(heard, &heard.zone.name, name)) };
         if rtype == RecordType::RRSIG {
             // Signatures are not signed; they come without a claim.
             return Ok(insecure(heard, &zone.name, name));
         }
-        let reason = match self.check_with(context, heard, &zone.name, &keys, name, rtype) {
+        let mut verdict = self.check_with(context, heard, &zone.name, &keys, name, rtype);
+        if matches!(verdict, Err(Bogus::UnknownKey { .. })) && self.forget_old_keys(&zone.name) {
+            // A new key, before the old key set has timed out here: look before crying wolf.
+            if let ZoneTrust::Secure(newer) = self.trust_of(context, &zone).await? {
+                keys = newer;
+                verdict = self.check_with(context, heard, &zone.name, &keys, name, rtype);
+            }
+        }
+        let reason = match verdict {
             Ok(checked) => return Ok(checked),
             Err(reason @ Bogus::TooMuchWork(_)) => return Err(self.bogus(heard, name, rtype, reason)),
             Err(reason) => reason,
@@ -136,6 +146,7 @@ impl Core {
                 let cname = Signed { set: Arc::new(cname.clone()), ..signed.clone() };
                 Ok(Checked::Alias { target: target.clone(), cname, dname: Some(signed.set) })
             }
+            Meaning::TooLong(dname) => Ok(Checked::TooLong(self.check_set(context, message, zone, keys, dname)?)),
             Meaning::NxDomain => self.check_denial(context, message, zone, keys, name, rtype, true),
             Meaning::NoData => self.check_denial(context, message, zone, keys, name, rtype, false),
             Meaning::Referral(_) => Err(Bogus::DenialNotProven),
@@ -263,6 +274,7 @@ impl Core {
                 };
                 self.cache.insert(known, cname.security, cname.ttl, now);
             }
+            Checked::TooLong(dname) => self.keep(&dname.set, &dname.proof, dname.security, dname.ttl),
             Checked::Denial { nxdomain, proof, security, ttl } => {
                 let rtype = (!nxdomain).then_some(rtype);
                 self.cache.insert_denial(name.clone(), rtype, Arc::clone(proof), *security, *ttl, now);
@@ -276,12 +288,7 @@ const NO_SOA_TTL: u32 = 5;
 
 /// Whether the records that answer carry a signature of `zone`.
 fn signed_by(heard: &Heard, zone: &Name) -> bool {
-    let by_zone = |set: &RrSet| set.sigs.iter().any(|sig| sig.signer == *zone);
-    match &heard.meaning {
-        Meaning::Answer(set) => by_zone(set),
-        Meaning::Alias(alias) => by_zone(alias.dname.as_ref().unwrap_or(&alias.cname)),
-        Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => false,
-    }
+    heard.meaning.signed_set().is_some_and(|set| set.sigs.iter().any(|sig| sig.signer == *zone))
 }
 
 /// What an insecure zone said, taken as it is, within its bailiwick.
@@ -299,6 +306,7 @@ fn insecure(heard: &Heard, zone: &Name, name: &Name) -> Checked {
             cname: plain(&alias.cname),
             dname: alias.dname.clone().map(Arc::new),
         },
+        Meaning::TooLong(dname) => Checked::TooLong(plain(dname)),
         Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => {
             let soa = find_soa(&heard.message, zone, name);
             Checked::Denial {

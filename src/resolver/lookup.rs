@@ -243,6 +243,10 @@ impl Resolution {
                 self.push_signed(&cname);
                 Step::Alias(target)
             }
+            Checked::TooLong(dname) => {
+                self.push_signed(&dname);
+                Step::End(End::TooLong)
+            }
             Checked::Denial { nxdomain, proof, security, ttl } => {
                 self.security = self.security.and(security);
                 self.ttl = self.ttl.min(ttl);
@@ -267,6 +271,10 @@ impl Resolution {
                 self.answer.extend(alias.dname.iter().map(part));
                 self.answer.push(part(&alias.cname));
                 Step::Alias(alias.target.clone())
+            }
+            Meaning::TooLong(dname) => {
+                self.answer.push(part(dname));
+                Step::End(End::TooLong)
             }
             Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => {
                 let within = |set: &&RrSet| {

@@ -25,6 +25,9 @@ pub enum End {
     NoData,
     /// With a name that does not exist.
     NxDomain,
+    /// With a DNAME, the last of [`Resolution::answer`], whose target would be too long a name: YXDOMAIN
+    /// (RFC 6672 §2.2).
+    TooLong,
 }
 
 /// The outcome of a question, validated unless checking was disabled.
@@ -65,6 +68,7 @@ impl Resolution {
         let found = match self.end {
             End::NoData => Found::NoData,
             End::NxDomain => Found::NxDomain,
+            End::TooLong => return Err(Failure::new(self.canonical.clone(), rtype, Cause::AliasChain)),
             End::Records => {
                 let set = self.answer.last().map(|part| &part.set);
                 let rdatas = set.map_or(&[][..], |set| &set.rdatas);

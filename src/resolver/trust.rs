@@ -62,6 +62,16 @@ pub(super) enum DsStatus {
 }
 
 impl Core {
+    /// Forgets the keys of a zone, unless they are quite new: it signs with one that was not among them.
+    pub fn forget_old_keys(&self, zone: &Name) -> bool {
+        let now = self.now();
+        let old = self.trusts.get(zone).is_some_and(|entry| now.since(entry.learnt) >= REKEY_AFTER);
+        if old {
+            self.trusts.remove(zone);
+        }
+        old
+    }
+
     /// Begins to establish the trust of a zone that has an anchor or says that it is signed.
     pub fn start_trust(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
         if self.is_announced_signed(zone) && self.known_trust(&zone.name).is_none() {
@@ -88,7 +98,11 @@ impl Core {
         if let Some(trust) = self.known_trust(&zone.name) {
             return Ok(trust);
         }
-        self.trust_flight(context, zone).await
+        match self.trust_flight(context, zone).await {
+            // The lookup that began this had spent its budget; ours may not be: try once for ourselves.
+            Err(failure) if is_out_of_budget(&failure) => self.trust_flight(context, zone).await,
+            outcome => outcome,
+        }
     }
 
     fn trust_flight(
@@ -113,6 +127,8 @@ impl Core {
                         core.failures.clear(&zone.name, RecordType::DNSKEY);
                         Ok(trust)
                     }
+                    // One lookup's limits are no news about the zone.
+                    Err(failure) if is_out_of_budget(&failure) => Err(failure),
                     Err(failure) => {
                         let of_zone = Failure { name: zone.name.clone(), rtype: RecordType::DNSKEY, ..failure.clone() };
                         core.failures.insert(of_zone, core.now());
@@ -237,13 +253,22 @@ impl Core {
 
     /// What the referral itself proves of the child's DS; `None` where it proves nothing.
     fn status_in_referral(&self, context: &Context, parent: &Zone, keys: &KeySet, zone: &Zone) -> Option<DsStatus> {
-        let now = self.clock.wall();
+        let age = u32::try_from(self.now().since(zone.learnt).as_secs()).unwrap_or(u32::MAX);
+        // Nothing stale: the cut may outlive what was said of its keys.
+        let left = |ttl: u32| Some(ttl.saturating_sub(age)).filter(|left| *left > 0);
         if let Some(ds) = &zone.referral.ds {
-            return self.signed_status(context, keys, ds).ok();
+            left(ds.ttl)?;
+            let mut status = self.signed_status(context, keys, ds).ok()?;
+            if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = &mut status {
+                *ttl = left(*ttl)?;
+                self.keep(ds, &[], Security::Secure, *ttl);
+            }
+            return Some(status);
         }
+        let now = self.clock.wall();
         let (denials, _) = Denials::collect(&parent.name, &zone.referral.denial, keys, now, &context.budget);
         let proof = denials.no_ds(&zone.name, &context.budget).ok()?;
-        Some(DsStatus::Unsigned { ttl: proof.ttl })
+        Some(DsStatus::Unsigned { ttl: left(proof.ttl)? })
     }
 
     fn signed_status(&self, context: &Context, keys: &KeySet, ds: &RrSet) -> Result<DsStatus, Bogus> {
@@ -252,7 +277,6 @@ impl Core {
             // A delegation is never made by a wildcard (RFC 4592 §4.2).
             return Err(Bogus::DenialNotProven);
         }
-        self.keep(ds, &[], Security::Secure, verified.ttl);
         let trust = Trust::from_sets([ds]);
         if trust.is_usable() {
             Ok(DsStatus::Signed { trust, ttl: verified.ttl })
@@ -346,12 +370,18 @@ impl Core {
         match &heard.meaning {
             Meaning::Answer(ds) => match ds.sigs.iter().find(|sig| between(&sig.signer)) {
                 Some(sig) => Ok(DsStatus::Below(self.zone_on_same_servers(&sig.signer, zone))),
-                None => self.signed_status(context, keys, ds),
+                None => {
+                    let status = self.signed_status(context, keys, ds)?;
+                    if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = status {
+                        self.keep(ds, &[], Security::Secure, ttl);
+                    }
+                    Ok(status)
+                }
             },
             Meaning::Referral(delegation) => Ok(DsStatus::Below(self.zone_from(zone, delegation.clone(), heard))),
-            Meaning::Alias(alias) => {
+            Meaning::Alias(_) | Meaning::TooLong(_) => {
                 // An alias at the name itself: nothing is delegated there.
-                let set = alias.dname.as_ref().unwrap_or(&alias.cname);
+                let set = heard.meaning.signed_set().ok_or(Bogus::DenialNotProven)?;
                 let verified = verify(set, keys, self.clock.wall(), &context.budget)?;
                 self.zones.insert_proven_cut_free(name.clone(), verified.ttl, self.now());
                 Ok(DsStatus::NotACut)
@@ -399,7 +429,14 @@ impl Core {
     }
 }
 
+/// Whether a lookup failed for its own limits, not for anything the zone did.
+fn is_out_of_budget(failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::Budget(_) | Cause::Bogus(Bogus::TooMuchWork(_)))
+}
+
 /// The shortest time for which "insecure" is kept where no record says how long.
 const MIN_TRUST_TTL: u32 = 60;
+/// Keys are fetched again before their TTL ends at most this often, where a signature is by an unknown key.
+const REKEY_AFTER: Duration = Duration::from_secs(60);
 /// How long a forward zone counts as insecure before its chain is looked at again.
 const FORWARD_TRUST_TTL: u32 = 300;

@@ -23,6 +23,19 @@ pub enum Meaning {
     NoData,
     /// No such name.
     NxDomain,
+    /// A DNAME whose target would be too long a name: YXDOMAIN (RFC 6672 §2.2).
+    TooLong(RrSet),
+}
+
+impl Meaning {
+    /// The RRset of a positive answer whose signature counts: for an alias made from a DNAME, the DNAME.
+    pub fn signed_set(&self) -> Option<&RrSet> {
+        match self {
+            Self::Answer(set) | Self::TooLong(set) => Some(set),
+            Self::Alias(alias) => Some(alias.dname.as_ref().unwrap_or(&alias.cname)),
+            Self::Referral(_) | Self::NoData | Self::NxDomain => None,
+        }
+    }
 }
 
 /// A CNAME, its own or made from a DNAME.
@@ -60,8 +73,6 @@ pub enum Useless {
     Lame,
     /// It makes no sense: an alias that cannot be made, or the like.
     Malformed,
-    /// The name that a DNAME leads to would be too long (RFC 6672 §2.2).
-    AliasTooLong,
 }
 
 /// Judges `message` as the answer to `name` and `rtype` asked of a server of `zone`; `forwarder` where the
@@ -75,8 +86,8 @@ pub fn classify(
 ) -> Result<Meaning, Useless> {
     match message.rcode {
         Rcode::NoError | Rcode::NxDomain => {}
-        // YXDOMAIN: the name a DNAME leads to is too long.
-        Rcode::Other(6) => return Err(Useless::AliasTooLong),
+        // YXDOMAIN, which only a DNAME can cause here.
+        Rcode::Other(6) if find_dname(message, zone, name).is_some() => {}
         error => return Err(Useless::Error(error)),
     }
     // The parent's copy of what the child owns (addresses of name servers, in old servers) is no answer.
@@ -95,8 +106,8 @@ pub fn classify(
     {
         return usable(message, forwarder).map(|()| Meaning::Answer(set));
     }
-    if let Some(alias) = find_alias(message, zone, name, rtype)? {
-        return usable(message, forwarder).map(|()| Meaning::Alias(alias));
+    if let Some(meaning) = find_alias(message, zone, name, rtype)? {
+        return usable(message, forwarder).map(|()| meaning);
     }
     if message.rcode == Rcode::NxDomain {
         return usable(message, forwarder).map(|()| Meaning::NxDomain);
@@ -156,12 +167,16 @@ fn signatures_as_set(message: &Message, name: &Name) -> Option<RrSet> {
     Some(RrSet { name: name.clone(), rtype: RecordType::RRSIG, ttl, rdatas, sigs: Vec::new() })
 }
 
-fn find_alias(message: &Message, zone: &Name, name: &Name, rtype: RecordType) -> Result<Option<Alias>, Useless> {
-    let dname = message.answer.iter().find(|set| {
+/// A DNAME above the name.
+fn find_dname<'a>(message: &'a Message, zone: &Name, name: &Name) -> Option<&'a RrSet> {
+    message.answer.iter().find(|set| {
         set.rtype == RecordType::DNAME && set.name != *name && set.name.zone_of(name) && zone.zone_of(&set.name)
-    });
-    if let Some(dname) = dname {
-        return alias_from_dname(dname, name).map(Some);
+    })
+}
+
+fn find_alias(message: &Message, zone: &Name, name: &Name, rtype: RecordType) -> Result<Option<Meaning>, Useless> {
+    if let Some(dname) = find_dname(message, zone, name) {
+        return meaning_of_dname(dname, name).map(Some);
     }
     if rtype == RecordType::CNAME {
         return Ok(None);
@@ -169,21 +184,23 @@ fn find_alias(message: &Message, zone: &Name, name: &Name, rtype: RecordType) ->
     let Some(cname) = find(&message.answer, name, RecordType::CNAME) else { return Ok(None) };
     // RFC 2181 §10.1: there is only one canonical name.
     match cname.target_names().as_slice() {
-        [target] => Ok(Some(Alias { cname: cname.clone(), dname: None, target: target.clone() })),
+        [target] => Ok(Some(Meaning::Alias(Alias { cname: cname.clone(), dname: None, target: target.clone() }))),
         _ => Err(Useless::Malformed),
     }
 }
 
 /// Makes the CNAME for `name` from a DNAME above it (RFC 6672 §2.2, §3.1).
-pub fn alias_from_dname(dname: &RrSet, name: &Name) -> Result<Alias, Useless> {
+fn meaning_of_dname(dname: &RrSet, name: &Name) -> Result<Meaning, Useless> {
     let [rdata] = dname.rdatas.as_slice() else { return Err(Useless::Malformed) };
     let (replacement, _) = read_name(rdata).map_err(|_| Useless::Malformed)?;
     let front = name.iter().count().saturating_sub(dname.name.iter().count());
-    let labels = name.iter().take(front).chain(replacement.iter());
-    let target = Name::from_labels(labels).map_err(|_| Useless::AliasTooLong)?.to_lowercase();
-    if target.len() > 254 {
-        return Err(Useless::AliasTooLong);
-    }
+    let labels: Vec<&[u8]> = name.iter().take(front).chain(replacement.iter()).collect();
+    // RFC 1035 §2.3.4: 255 octets with the root label.
+    let octets: usize = labels.iter().map(|label| label.len() + 1).sum();
+    let target = match Name::from_labels(labels) {
+        Ok(target) if octets < 255 => target.to_lowercase(),
+        _ => return Ok(Meaning::TooLong(dname.clone())),
+    };
     let cname = RrSet {
         name: name.clone(),
         rtype: RecordType::CNAME,
@@ -191,7 +208,7 @@ pub fn alias_from_dname(dname: &RrSet, name: &Name) -> Result<Alias, Useless> {
         rdatas: vec![wire_name(&target).into()],
         sigs: Vec::new(),
     };
-    Ok(Alias { cname, dname: Some(dname.clone()), target })
+    Ok(Meaning::Alias(Alias { cname, dname: Some(dname.clone()), target }))
 }
 
 fn delegation(message: &Message, zone: &Name, ns: &RrSet) -> Delegation {
@@ -221,4 +238,135 @@ pub fn addresses(set: &RrSet) -> impl Iterator<Item = IpAddr> + '_ {
         RecordType::AAAA => <[u8; 16]>::try_from(&**rdata).ok().map(|octets| Ipv6Addr::from(octets).into()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolver::rrset::encode_rdata;
+    use hickory_proto::rr::{RData, rdata};
+    use std::str::FromStr;
+
+    fn name(text: &str) -> Name {
+        Name::from_str(text).expect("a name")
+    }
+
+    fn set(owner: &str, rdata: RData) -> RrSet {
+        let rdatas = vec![encode_rdata(&rdata).expect("RDATA")];
+        RrSet { name: name(owner), rtype: rdata.record_type(), ttl: 60, rdatas, sigs: Vec::new() }
+    }
+
+    fn a(owner: &str) -> RrSet {
+        set(owner, RData::A(rdata::A::new(192, 0, 2, 1)))
+    }
+    fn ns(owner: &str, host: &str) -> RrSet {
+        set(owner, RData::NS(rdata::NS(name(host))))
+    }
+    fn cname(owner: &str, target: &str) -> RrSet {
+        set(owner, RData::CNAME(rdata::CNAME(name(target))))
+    }
+    fn dname(owner: &str, target: &str) -> RrSet {
+        RrSet { rtype: RecordType::DNAME, ..cname(owner, target) }
+    }
+    fn soa(owner: &str) -> RrSet {
+        set(owner, RData::SOA(rdata::SOA::new(name("ns."), name("h."), 1, 2, 3, 4, 5)))
+    }
+
+    /// A message from its flags (AA, RA), response code and sections.
+    fn message(aa: bool, ra: bool, rcode: Rcode, answer: &[RrSet], authority: &[RrSet]) -> Message {
+        let mut message = Message::parse(&[0; 12]).expect("a header");
+        (message.authoritative, message.recursion_available, message.rcode) = (aa, ra, rcode);
+        (message.answer, message.authority) = (answer.to_vec(), authority.to_vec());
+        message
+    }
+
+    fn meaning(message: &Message, zone: &str, asked: &str, rtype: RecordType) -> String {
+        match classify(message, &name(zone), &name(asked), rtype, false) {
+            Ok(Meaning::Answer(set)) => format!("answer {}", set.name),
+            Ok(Meaning::Alias(alias)) => format!("alias {}", alias.target),
+            Ok(Meaning::Referral(to)) => format!("referral {}", to.child),
+            Ok(Meaning::TooLong(_)) => "too long".to_owned(),
+            Ok(Meaning::NoData) => "nodata".to_owned(),
+            Ok(Meaning::NxDomain) => "nxdomain".to_owned(),
+            Err(useless) => format!("{useless:?}"),
+        }
+    }
+
+    #[test]
+    fn each_kind_of_message_means_what_it_should() {
+        use Rcode::{NoError, NxDomain, Refused};
+        let long = format!("{0}.{0}.{0}.", "l".repeat(60));
+        let rows: Vec<(&str, Message, &str)> = vec![
+            ("an answer", message(true, false, NoError, &[a("a.ex.")], &[]), "answer a.ex."),
+            (
+                "an answer without AA, as some servers give",
+                message(false, false, NoError, &[a("a.ex.")], &[]),
+                "answer a.ex.",
+            ),
+            ("an answer out of a cache", message(false, true, NoError, &[a("a.ex.")], &[]), "Lame"),
+            ("an answer to another name", message(true, false, NoError, &[a("b.ex.")], &[soa("ex.")]), "nodata"),
+            ("an alias", message(true, false, NoError, &[cname("a.ex.", "B.other.")], &[]), "alias b.other."),
+            (
+                "two aliases at one name",
+                {
+                    let mut two = cname("a.ex.", "b.");
+                    two.rdatas.extend(cname("a.ex.", "c.").rdatas);
+                    message(true, false, NoError, &[two], &[])
+                },
+                "Malformed",
+            ),
+            ("a DNAME", message(true, false, NoError, &[dname("ex.", "other.")], &[]), "alias a.other."),
+            (
+                "a DNAME outside the zone",
+                message(true, false, NoError, &[dname(".", "other.")], &[soa("ex.")]),
+                "nodata",
+            ),
+            ("YXDOMAIN for no reason", message(true, false, Rcode::Other(6), &[], &[]), "Error(Other(6))"),
+            ("a referral", message(false, false, NoError, &[], &[ns("a.ex.", "ns.a.ex.")]), "referral a.ex."),
+            ("a referral to the zone itself", message(false, false, NoError, &[], &[ns("ex.", "ns.ex.")]), "Lame"),
+            ("a referral upwards", message(false, false, NoError, &[], &[ns(".", "ns.")]), "Lame"),
+            ("a referral elsewhere", message(false, false, NoError, &[], &[ns("b.ex.", "ns.b.ex.")]), "Lame"),
+            (
+                "the parent's copy of the child's address",
+                message(false, false, NoError, &[a("a.ex.")], &[ns("a.ex.", "a.ex.")]),
+                "referral a.ex.",
+            ),
+            ("NODATA", message(true, false, NoError, &[], &[soa("ex.")]), "nodata"),
+            (
+                "NODATA with the zone's NS",
+                message(true, false, NoError, &[], &[soa("ex."), ns("ex.", "ns.ex.")]),
+                "nodata",
+            ),
+            ("NODATA with nothing", message(true, false, NoError, &[], &[]), "nodata"),
+            ("nothing at all, without authority", message(false, false, NoError, &[], &[]), "Lame"),
+            ("NXDOMAIN", message(true, false, NxDomain, &[], &[soa("ex.")]), "nxdomain"),
+            (
+                "NXDOMAIN with the zone's NS",
+                message(true, false, NxDomain, &[], &[soa("ex."), ns("ex.", "ns.ex.")]),
+                "nxdomain",
+            ),
+            ("REFUSED", message(false, false, Refused, &[], &[]), "Error(Refused)"),
+        ];
+        for (what, message, expected) in rows {
+            assert_eq!(meaning(&message, "ex.", "a.ex.", RecordType::A), expected, "{what}");
+        }
+        let too_long =
+            message(true, false, Rcode::Other(6), &[dname("ex.", &format!("{long}{}.", "m".repeat(60)))], &[]);
+        let asked = format!("{}.ex.", "n".repeat(60));
+        assert_eq!(meaning(&too_long, "ex.", &asked, RecordType::A), "too long");
+        // The DS of a delegation is the parent's: a referral instead is no answer.
+        let referral = message(false, false, NoError, &[], &[ns("a.ex.", "ns.a.ex.")]);
+        assert_eq!(meaning(&referral, "ex.", "a.ex.", RecordType::DS), "Lame");
+    }
+
+    #[test]
+    fn glue_counts_only_for_the_name_servers_and_below_the_zone_that_refers() {
+        let mut message = message(false, false, Rcode::NoError, &[], &[ns("a.ex.", "ns.a.ex.")]);
+        message.authority.first_mut().expect("NS").rdatas.extend(ns("a.ex.", "ns.other.").rdatas);
+        message.additional = vec![a("ns.a.ex."), a("ns.other."), a("www.a.ex.")];
+        let Ok(Meaning::Referral(to)) = classify(&message, &name("ex."), &name("b.a.ex."), RecordType::A, false) else {
+            panic!("a referral")
+        };
+        assert_eq!(to.glue, vec![(name("ns.a.ex."), IpAddr::from([192, 0, 2, 1]))]);
+    }
 }

@@ -101,7 +101,7 @@ impl Core {
                     zone = self.zones.insert(child);
                 }
                 Meaning::NxDomain => probes = minimise::MAX_PROBES,
-                Meaning::Answer(_) | Meaning::Alias(_) | Meaning::NoData => {
+                Meaning::Answer(_) | Meaning::Alias(_) | Meaning::TooLong(_) | Meaning::NoData => {
                     probes += 1;
                     if let Some(probe) = probe {
                         self.zones.insert_no_cut(probe, NO_CUT_TTL, self.now());
@@ -284,7 +284,7 @@ fn rejection(useless: Useless) -> Rejection {
         Useless::Error(Rcode::FormErr | Rcode::BadVers) => Rejection::FormErr,
         Useless::Error(_) => Rejection::ServFail,
         Useless::Lame => Rejection::Lame,
-        Useless::Malformed | Useless::AliasTooLong => Rejection::Malformed,
+        Useless::Malformed => Rejection::Malformed,
     }
 }
 
