@@ -291,3 +291,26 @@ CASES = [
         domains=[Domain("forced.com", hosts=[Host("mx", None)])],
     ),
 ]
+
+TLSRPT = (
+    r"OK secure match=mx\.sts\.org servername=hostname"
+    r" policy_type=sts policy_domain=sts\.org mx_host_pattern=mx\.sts\.org"
+    r" \{ policy_string = version: STSv1 \} \{ policy_string = mode: enforce \}"
+    r" \{ policy_string = mx: mx\.sts\.org \} \{ policy_string = max_age: 86400 \}$"
+)
+
+# More of what a table can be asked: (what, map, key, answer).
+QUESTIONS = [
+    ("TLSRPT attributes", "QUERYwithTLSRPT", "sts.org", TLSRPT),
+    ("no TLSRPT attributes with DANE", "QUERYwithTLSRPT", "dane.com", DANE),
+    ("the map name of postfix-mta-sts-resolver", "postfix", "dane.com", DANE),
+    ("a map name in other case", "query", "dane.com", DANE),
+    ("capitals and a trailing dot", "QUERY", "DANE.com.", DANE),
+    ("an A-label", "QUERY", "xn--bcher-kva.net", DANE),
+    ("a parent domain", "QUERY", ".dane.com", NOTHING),
+    ("no policy from a sub-domain that is not there", "QUERY", "none.dane.com", NOTHING),
+    ("another port", "QUERY", "hoster.net:587", DANE),
+    ("a port without TLSA", "QUERY", "dane.com:2525", NOTHING),
+    ("MTA-STS is not for explicit hosts", "QUERY", "[mx.sts.org]", NOTHING),
+    ("an unknown map", "nowhere", "dane.com", r"PERM unknown map"),
+]

@@ -17,7 +17,7 @@ import policy_host
 import resolver
 import sinks
 import zones
-from cases import CASES
+from cases import CASES, QUESTIONS
 from postfix import SENDERS, Postfix
 
 # The slowest path: postseal's 20 s, then Postfix's own resolver, which waits for silent servers too.
@@ -86,9 +86,10 @@ class Run:
     def check(self):
         """Answers first, then what the senders did by them."""
         for case in self.cases:
-            reply = self.daemon.ask(case.key)
-            wrong = [] if re.match(case.answer, reply) else [f"expected {case.answer!r}, got {reply!r}"]
-            self.tell(f"answer: {case.name}", wrong)
+            self.check_answer(case.name, "QUERY", case.key, case.answer)
+        if not self.options.only:
+            for question in QUESTIONS:
+                self.check_answer(*question)
         for sender in self.senders:
             for case in filter(sender.takes, self.cases):
                 wrong, lines = self.judge(sender, case)
@@ -100,6 +101,14 @@ class Run:
                 self.tell(name, wrong, lines)
         code = self.daemon.stop()
         self.tell("postseal ends with 0 when asked to", [] if code == 0 else [f"exit code {code}"])
+
+    def check_answer(self, what, table, key, pattern):
+        """One lookup as Postfix makes it."""
+        try:
+            reply = self.daemon.ask(key, table)
+        except OSError as error:
+            reply = f"no reply: {error}"
+        self.tell(f"answer: {what}", [] if re.match(pattern, reply) else [f"expected {pattern!r}, got {reply!r}"])
 
     def judge(self, sender, case):
         """What is wrong with one delivery, and the log lines that show it."""
