@@ -63,10 +63,9 @@ mod tests {
     use super::*;
     use crate::resolver::message::Query;
     use hickory_proto::rr::{Name, RecordType};
-    use std::str::FromStr;
 
     fn query() -> Vec<u8> {
-        let name = Name::from_str("eXample.Com.").expect("a name");
+        let name = Name::from_ascii("eXample.Com.").expect("a name");
         Query { name, rtype: RecordType::MX, recursion_desired: false, edns: Some(Box::default()) }.encode(0x1234)
     }
 

@@ -171,3 +171,6 @@ impl Shared {
         self.table.lock().outlook(server, &Name::root(), self.clock.instant()).timeout
     }
 }
+
+#[cfg(test)]
+mod tests;
