@@ -1,6 +1,18 @@
 //! The one test binary: `support` holds the test world, each other module one RFC or behaviour.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test that cannot go on fails; helpers of tests are tests"
+)]
+
 mod dnssec_properties;
 mod scenarios;
-
 mod socketmap_server;
+mod support;
+mod world;
