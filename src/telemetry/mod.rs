@@ -1,4 +1,8 @@
-//! Logs and metrics: set-up, and the names of everything that is measured. A leaf. Never decides anything,
-//! never puts a domain into a label.
+//! Logs and metrics: set-up, and the names of everything that is measured. A leaf.
+//!
+//! In: a level, a format, what the program counts. Out: log lines on standard error, a page for Prometheus.
+//! Never decides anything, never puts a domain into a label.
 
+pub mod logging;
 pub mod metrics;
+mod process;
