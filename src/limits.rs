@@ -142,6 +142,28 @@ pub const POLICY_LOOKUPS: usize = 4_096;
 pub const REPLY_BYTES: usize = 100_000;
 /// Octets of a reason in TEMP and PERM: Postfix logs no more.
 pub const REASON_BYTES: usize = 200;
+/// Parts of the policy cache, each with a lock of its own; also bounds what one eviction looks through.
+pub const CACHE_SHARDS: usize = 256;
+/// In eviction, each doubling of an entry's hits makes up for this much time without any.
+pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
+/// What expired is forgotten this long after, so that a clock wrong for a while throws nothing away.
+pub const POLICY_EXPIRED_KEPT: Duration = Duration::from_secs(86_400);
+/// Octets of the policy cache per entry that `cache.max-entries` allows, on average.
+pub const CACHE_BYTES_PER_ENTRY: usize = 4_096;
+/// How often the cache is looked through for what is to be renewed, a part at a time.
+pub const PREFETCH_TICK: Duration = Duration::from_millis(250);
+/// Parts of the cache per tick: all of it every four seconds.
+pub const PREFETCH_SHARDS_PER_TICK: usize = 16;
+/// Renewals begun per tick: 40 in a second.
+pub const PREFETCH_PER_TICK: usize = 10;
+/// Renewals under way at once.
+pub const PREFETCH_AT_ONCE: usize = 32;
+/// Renewals that wait; what does not fit is found again in the next round.
+pub const PREFETCH_QUEUE: usize = 1_024;
+/// A failed MTA-STS lookup is retried in the background for this long after the last query.
+pub const PREFETCH_RETRY_FOR: Duration = Duration::from_secs(3_600);
+/// First wait after a failed renewal of a DANE branch, doubled up to eight times.
+pub const PREFETCH_BACKOFF: Duration = Duration::from_secs(5);
 
 // --- Zone cuts, keys and lookups (`resolver`).
 
@@ -161,6 +183,7 @@ pub const BOGUS_RETRIES: usize = 4;
 /// Longest time one lookup may take; Postfix waits 100 s, a policy lookup 20 s, and what comes later still
 /// fills the cache.
 pub const LOOKUP_TIME: Duration = Duration::from_secs(25);
+
 // --- Socketmap (design §3).
 
 /// Longest request, netstring framing not counted: Postfix's own limit.

@@ -4,7 +4,11 @@
 //! its age. Never looks anything up, never decides an answer, never serves by the wall clock alone.
 
 pub mod entry;
+mod memory;
 mod persist;
+mod state;
 
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
+pub use memory::{Bounds, PolicyCache, Snapshot, Usage};
 pub use persist::{Forgetful, Persist, PersistError};
+pub use state::{DaneState, StsState, Worth};

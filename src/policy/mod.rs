@@ -7,7 +7,9 @@
 
 pub mod dane;
 pub mod decision;
+pub mod engine;
 pub mod merge;
 pub mod mta_sts;
-pub mod overrides;
 pub mod reply;
+
+pub use engine::{Engine, EngineSettings};

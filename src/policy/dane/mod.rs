@@ -4,5 +4,12 @@
 //! never asks for TLSA records in a zone that is not known to be signed.
 
 mod der;
+mod host;
+mod hosts;
+pub mod mx;
 pub mod tlsa;
+mod ttl;
 pub mod verdict;
+
+pub use host::{HostAddresses, HostReport};
+pub use hosts::{DaneReport, evaluate};

@@ -3,5 +3,11 @@
 //! In: TXT records and policy files. Out: what holds for a domain, and when to look again. Never drops a
 //! policy before its `max_age` ends, whatever fails; never serves it afterwards.
 
+pub mod fetch;
+pub mod life;
+mod lookup;
 pub mod policy;
 pub mod record;
+
+pub use fetch::{Fetch, FetchError, FetchedPolicy};
+pub use lookup::{Looked, look};

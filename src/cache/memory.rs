@@ -1,0 +1,366 @@
+//! Next hops and their two branches, in memory, bounded in entries and octets.
+//!
+//! Sharded; a lock is held for one map operation, never across an await or any I/O. A hit allocates nothing.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::entry::{DaneEntry, DaneVerdict, StsEntry};
+use super::persist::Persist;
+use super::state::{DaneState, StsState, Worth};
+use crate::clock::{Instant, Stamp};
+use crate::limits::{CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF};
+use crate::names::{Domain, NextHop};
+use crate::telemetry::metrics as metric_names;
+
+/// How much the cache may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Next hops (`cache.max-entries`).
+    pub entries: usize,
+    /// Octets, by estimate.
+    pub bytes: usize,
+}
+
+/// What is known about next hops.
+pub struct PolicyCache {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    bounds: Bounds,
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Where eviction looks next.
+    hand: AtomicUsize,
+    persist: Arc<dyn Persist>,
+}
+
+#[derive(Default)]
+struct Shard {
+    slots: Mutex<HashMap<NextHop, Slot>>,
+    /// Slots here that are worth nothing, as of their last change.
+    plain: AtomicUsize,
+}
+
+struct Slot {
+    dane: Option<DaneState>,
+    sts: Option<StsState>,
+    usage: Usage,
+    bytes: usize,
+    worth: Worth,
+    /// Whether the last conclusive answer was a policy.
+    protected: bool,
+    /// When its policy was first found expired.
+    expired_since: Option<Instant>,
+}
+
+/// How an entry is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Queries answered from it.
+    pub hits: u64,
+    /// The last query for it, or when it was read in.
+    pub asked_at: Instant,
+    /// Asked for since its DANE branch was last refreshed.
+    pub asked_dane: bool,
+    /// Asked for since its MTA-STS branch was last refreshed.
+    pub asked_sts: bool,
+    /// After a failed renewal of the DANE branch: not again before this.
+    pub dane_retry_at: Option<Instant>,
+    /// Failed renewals of the DANE branch in a row.
+    pub dane_failures: u32,
+}
+
+/// One entry as it stands.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The DANE branch, fresh or not.
+    pub dane: Option<DaneState>,
+    /// The MTA-STS branch, fresh or not.
+    pub sts: Option<StsState>,
+    /// How it is used.
+    pub usage: Usage,
+}
+
+impl PolicyCache {
+    /// An empty cache whose entries outlive the process through `persist`.
+    pub fn new(bounds: Bounds, persist: Arc<dyn Persist>) -> Self {
+        Self {
+            shards: (0..CACHE_SHARDS).map(|_| Shard::default()).collect(),
+            hasher: RandomState::new(),
+            bounds,
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            persist,
+        }
+    }
+
+    /// What is known about `hop`, for a query: counts as use.
+    pub fn get(&self, hop: &NextHop, now: Stamp) -> Option<Snapshot> {
+        let mut slots = self.shard(hop).slots.lock();
+        let slot = slots.get_mut(hop)?;
+        slot.usage.hits += 1;
+        slot.usage.asked_at = now.instant;
+        slot.usage.asked_dane = true;
+        slot.usage.asked_sts = true;
+        Some(slot.snapshot())
+    }
+
+    /// What is known about `hop`, without counting as use.
+    pub fn peek(&self, hop: &NextHop) -> Option<Snapshot> {
+        self.shard(hop).slots.lock().get(hop).map(Slot::snapshot)
+    }
+
+    /// Takes in a DANE branch. A background renewal that found nothing out does not displace what still holds.
+    pub fn put_dane(&self, hop: &NextHop, entry: DaneEntry, now: Stamp) -> DaneState {
+        if entry.verdict != DaneVerdict::Temporary {
+            self.persist.save_dane(hop, &entry);
+        }
+        let state = DaneState::new(entry, now);
+        self.change(hop, now, |slot| {
+            slot.dane = Some(state.clone());
+            slot.usage.asked_dane = false;
+            slot.usage.dane_retry_at = None;
+            slot.usage.dane_failures = 0;
+        });
+        state
+    }
+
+    /// Takes in an MTA-STS branch; what is worth keeping is durable before it can be served from here. Where
+    /// the disk fails it is served all the same: the store says so.
+    pub async fn put_sts(&self, domain: &Domain, state: StsState, now: Stamp) {
+        let hop = NextHop::Domain { domain: domain.clone(), port: None };
+        let keep = |entry: &StsEntry| entry.policy.is_some() || entry.failure.is_some();
+        let kept_before = self.peek(&hop).and_then(|slot| slot.sts).is_some_and(|sts| keep(&sts.entry));
+        if kept_before || keep(&state.entry) {
+            _ = self.persist.save_sts(domain, &state.entry).await;
+        }
+        self.change(&hop, now, |slot| {
+            slot.sts = Some(state);
+            slot.usage.asked_sts = false;
+        });
+    }
+
+    /// Takes in what a store kept. Call before the first query.
+    pub fn restore(&self, hop: &NextHop, dane: Option<DaneEntry>, sts: Option<StsEntry>, now: Stamp) {
+        self.change(hop, now, |slot| {
+            slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
+            slot.sts = sts.map(|entry| StsState::restored(entry, now)).or(slot.sts.take());
+            slot.protected = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now) > Worth::Nothing;
+        });
+    }
+
+    /// Takes note of whether the answer about `hop` is a policy; returns whether it was before.
+    pub fn note_protection(&self, hop: &NextHop, protected: bool) -> bool {
+        let mut slots = self.shard(hop).slots.lock();
+        slots.get_mut(hop).is_some_and(|slot| std::mem::replace(&mut slot.protected, protected))
+    }
+
+    /// Puts off the next renewal of a DANE branch, longer after each failure in a row.
+    pub fn note_failed_renewal(&self, hop: &NextHop, now: Instant) {
+        if let Some(slot) = self.shard(hop).slots.lock().get_mut(hop) {
+            slot.usage.dane_retry_at = Some(now + PREFETCH_BACKOFF * 2u32.pow(slot.usage.dane_failures.min(8)));
+            slot.usage.dane_failures = slot.usage.dane_failures.saturating_add(1);
+        }
+    }
+
+    /// Forgets `hop`, on disk as well; true if it was known.
+    pub fn remove(&self, hop: &NextHop) -> bool {
+        let removed = self.forget(self.shard(hop), hop);
+        self.persist.remove(hop);
+        removed
+    }
+
+    /// Forgets everything, on disk as well; returns how many next hops were known.
+    pub fn clear(&self) -> usize {
+        let hops: Vec<NextHop> = self.rows().into_iter().map(|(hop, _)| hop).collect();
+        hops.iter().filter(|hop| self.remove(hop)).count()
+    }
+
+    /// Every entry, in no order. Copies; for the command line, not for queries.
+    pub fn rows(&self) -> Vec<(NextHop, Snapshot)> {
+        let mut rows = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            rows.extend(shard.slots.lock().iter().map(|(hop, slot)| (hop.clone(), slot.snapshot())));
+        }
+        rows
+    }
+
+    /// The entries of one shard that `wanted` picks, and the removal of policies that expired long ago.
+    /// Shards count from 0 to [`CACHE_SHARDS`].
+    pub fn scan(&self, shard: usize, now: Stamp, wanted: impl Fn(&NextHop, &Snapshot) -> bool) -> Vec<NextHop> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let (mut picked, mut gone) = (Vec::new(), Vec::new());
+        for (hop, slot) in shard.slots.lock().iter_mut() {
+            if slot.is_long_expired(now) {
+                gone.push(hop.clone());
+            } else if wanted(hop, &slot.snapshot()) {
+                picked.push(hop.clone());
+            }
+        }
+        for hop in &gone {
+            self.forget(shard, hop);
+            self.persist.remove(hop);
+        }
+        picked
+    }
+
+    /// Next hops known.
+    pub fn len(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// True where nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Octets held, by estimate.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "the index is a remainder by the number of shards")]
+    fn shard(&self, hop: &NextHop) -> &Shard {
+        &self.shards[self.hasher.hash_one(hop) as usize % self.shards.len()]
+    }
+
+    /// Applies `change` to the slot of `hop`, made where it is missing, and keeps the books.
+    fn change(&self, hop: &NextHop, now: Stamp, change: impl FnOnce(&mut Slot)) {
+        let shard = self.shard(hop);
+        {
+            let mut slots = shard.slots.lock();
+            let slot = match slots.entry(hop.clone()) {
+                Entry::Occupied(slot) => {
+                    let slot = slot.into_mut();
+                    self.uncount(shard, slot);
+                    slot
+                }
+                Entry::Vacant(place) => place.insert(Slot::empty(now)),
+            };
+            change(slot);
+            slot.bytes = slot.estimate(hop);
+            slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now);
+            self.entries.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(slot.bytes, Ordering::Relaxed);
+            if slot.worth == Worth::Nothing {
+                shard.plain.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.trim(now);
+        metrics::gauge!(metric_names::CACHE_ENTRIES).set(self.len() as f64);
+    }
+
+    fn uncount(&self, shard: &Shard, slot: &Slot) {
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(slot.bytes, Ordering::Relaxed);
+        if slot.worth == Worth::Nothing {
+            shard.plain.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, shard: &Shard, hop: &NextHop) -> bool {
+        let removed = shard.slots.lock().remove(hop);
+        if let Some(slot) = &removed {
+            self.uncount(shard, slot);
+        }
+        removed.is_some()
+    }
+
+    /// Evicts until the bounds hold: what has no policy first, wherever it is; then what is worth least here.
+    fn trim(&self, now: Stamp) {
+        while self.len() > self.bounds.entries || self.bytes() > self.bounds.bytes {
+            let count = self.shards.len();
+            let start = self.hand.fetch_add(1, Ordering::Relaxed);
+            let turn = || (0..count).filter_map(|step| self.shards.get((start + step) % count));
+            let shard = turn()
+                .find(|shard| shard.plain.load(Ordering::Relaxed) > 0)
+                .or_else(|| turn().find(|shard| !shard.slots.lock().is_empty()));
+            let Some(shard) = shard else { return };
+            let victim = {
+                let slots = shard.slots.lock();
+                slots.iter().min_by_key(|(_, slot)| slot.rank(now)).map(|(hop, _)| hop.clone())
+            };
+            if let Some(hop) = victim
+                && self.forget(shard, &hop)
+            {
+                self.persist.remove(&hop);
+                metrics::counter!(metric_names::CACHE_EVICTIONS).increment(1);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn empty(now: Stamp) -> Self {
+        let usage = Usage {
+            hits: 0,
+            asked_at: now.instant,
+            asked_dane: false,
+            asked_sts: false,
+            dane_retry_at: None,
+            dane_failures: 0,
+        };
+        let worth = Worth::Nothing;
+        Self { dane: None, sts: None, usage, bytes: 0, worth, protected: false, expired_since: None }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { dane: self.dane.clone(), sts: self.sts.clone(), usage: self.usage }
+    }
+
+    /// Least is evicted first: by worth, then by how recently it was asked for, with a bonus for each doubling
+    /// of how often.
+    fn rank(&self, now: Stamp) -> (Worth, i64) {
+        let idle = now.instant.saturating_duration_since(self.usage.asked_at).as_secs();
+        let bonus = u64::from((self.usage.hits + 1).ilog2()) * CACHE_FREQUENCY_BONUS.as_secs();
+        let recency = i64::try_from(bonus).unwrap_or(i64::MAX) - i64::try_from(idle).unwrap_or(i64::MAX);
+        (Worth::of(self.dane.as_ref(), self.sts.as_ref(), now), recency)
+    }
+
+    /// True where neither branch has held for long, by the clock that cannot be set: a wall clock that is wrong
+    /// for a while throws nothing away.
+    fn is_long_expired(&mut self, now: Stamp) -> bool {
+        let holds = self.dane.as_ref().is_some_and(|dane| dane.left(now).is_some())
+            || self.sts.as_ref().is_some_and(|sts| sts.policy(now).is_some() || sts.record_left(now).is_some());
+        if holds {
+            self.expired_since = None;
+            return false;
+        }
+        let since = *self.expired_since.get_or_insert(now.instant);
+        let idle = now.instant.saturating_duration_since(self.usage.asked_at.max(since));
+        idle >= POLICY_EXPIRED_KEPT
+    }
+
+    /// Octets held, roughly.
+    fn estimate(&self, hop: &NextHop) -> usize {
+        let name = match hop {
+            NextHop::Domain { domain, .. } => domain.as_str().len(),
+            NextHop::Host { host, .. } => host.as_str().len(),
+        };
+        let dane = self.dane.as_ref().map_or(0, |dane| size_of::<DaneEntry>() + dane.entry.reason.len() + 32);
+        let sts = self.sts.as_ref().map_or(0, |sts| {
+            let policy = sts.entry.policy.as_ref().map_or(0, |held| {
+                let lines = held.policy.lines.iter().map(|line| line.key.len() + line.value.len() + 64);
+                let mx = held.policy.mx.iter().map(|mx| mx.host().as_str().len() + 40);
+                lines.sum::<usize>() + mx.sum::<usize>() + 160
+            });
+            let failure = sts.entry.failure.as_ref().map_or(0, |failure| failure.reason.len() + 32);
+            size_of::<StsEntry>() + policy + failure + 64
+        });
+        2 * size_of::<NextHop>() + name + size_of::<Self>() + dane + sts
+    }
+}
+
+impl Usage {
+    /// How long ago it was last asked for.
+    pub fn idle(&self, now: Stamp) -> Duration {
+        now.instant.saturating_duration_since(self.asked_at)
+    }
+}

@@ -1,0 +1,133 @@
+//! The two branches as they live in memory: shared entries and the age of each of their parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Age, DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode};
+use crate::clock::{Stamp, UnixTime};
+
+/// A DANE branch and its age.
+#[derive(Clone, Debug)]
+pub struct DaneState {
+    /// What was learnt.
+    pub entry: Arc<DaneEntry>,
+    age: Age,
+}
+
+impl DaneState {
+    /// A branch learnt just now.
+    pub fn new(entry: DaneEntry, now: Stamp) -> Self {
+        Self { entry: Arc::new(entry), age: Age::new(now) }
+    }
+
+    /// A branch read back from disk.
+    pub fn restored(entry: DaneEntry, now: Stamp) -> Self {
+        let age = Age::restored(entry.checked_at, seconds(entry.ttl), now);
+        Self { entry: Arc::new(entry), age }
+    }
+
+    /// How long it still holds, if it does.
+    pub fn left(&self, now: Stamp) -> Option<Duration> {
+        left(self.age, seconds(self.entry.ttl), now)
+    }
+
+    /// How old it is.
+    pub fn age(&self, now: Stamp) -> Duration {
+        self.age.at(now)
+    }
+}
+
+/// An MTA-STS branch and the ages of its parts.
+#[derive(Clone, Debug)]
+pub struct StsState {
+    /// What was learnt.
+    pub entry: Arc<StsEntry>,
+    record: Age,
+    policy: Option<Age>,
+    failure: Option<Age>,
+}
+
+impl StsState {
+    /// A branch of which parts may have been learnt just now: those that `before` has unchanged keep their age.
+    pub fn updated(entry: StsEntry, before: Option<&StsState>, now: Stamp) -> Self {
+        let same = |at: UnixTime, earlier: Option<(UnixTime, Age)>| match earlier {
+            Some((then, age)) if then == at && at != now.wall => age,
+            _ => Age::new(now),
+        };
+        let old = before.map(|state| (&state.entry, state));
+        let record = same(entry.record.at, old.map(|(e, s)| (e.record.at, s.record)));
+        let old_policy = old.and_then(|(e, s)| Some((e.policy.as_ref()?.fetched_at, s.policy?)));
+        let policy = entry.policy.as_ref().map(|held| same(held.fetched_at, old_policy));
+        let old_failure = old.and_then(|(e, s)| Some((e.failure.as_ref()?.at, s.failure?)));
+        let failure = entry.failure.as_ref().map(|failure| same(failure.at, old_failure));
+        Self { entry: Arc::new(entry), record, policy, failure }
+    }
+
+    /// A branch read back from disk.
+    pub fn restored(entry: StsEntry, now: Stamp) -> Self {
+        let record = Age::restored(entry.record.at, seconds(entry.record.ttl), now);
+        let policy =
+            entry.policy.as_ref().map(|held| Age::restored(held.fetched_at, seconds(held.policy.max_age), now));
+        let failure = entry.failure.as_ref().map(|f| Age::restored(f.at, seconds(f.retry_after), now));
+        Self { entry: Arc::new(entry), record, policy, failure }
+    }
+
+    /// The policy, and how long it still holds, if it does (RFC 8461 §3.2, `max_age`).
+    pub fn policy(&self, now: Stamp) -> Option<(&Arc<HeldPolicy>, Duration)> {
+        let held = self.entry.policy.as_ref()?;
+        Some((held, left(self.policy?, seconds(held.policy.max_age), now)?))
+    }
+
+    /// How old the policy is, expired or not.
+    pub fn policy_age(&self, now: Stamp) -> Option<Duration> {
+        self.policy.map(|age| age.at(now))
+    }
+
+    /// How long the TXT record need not be asked for again.
+    pub fn record_left(&self, now: Stamp) -> Option<Duration> {
+        left(self.record, seconds(self.entry.record.ttl), now)
+    }
+
+    /// How long ago the TXT record was asked for.
+    pub fn record_age(&self, now: Stamp) -> Duration {
+        self.record.at(now)
+    }
+
+    /// How long the policy may not be fetched again after a failure.
+    pub fn retry_left(&self, now: Stamp) -> Option<Duration> {
+        left(self.failure?, seconds(self.entry.failure.as_ref()?.retry_after), now)
+    }
+}
+
+/// How much would be lost with an entry; eviction takes the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// No policy.
+    Nothing,
+    /// DANE protects: the next lookup finds it again, or none does.
+    Dane,
+    /// An MTA-STS policy in force: once forgotten, an attacker may keep it forgotten (RFC 8461 §10.2).
+    Sts,
+}
+
+impl Worth {
+    /// The worth of an entry with these branches.
+    pub fn of(dane: Option<&DaneState>, sts: Option<&StsState>, now: Stamp) -> Self {
+        let held = sts.and_then(|sts| sts.policy(now)).is_some_and(|(held, _)| held.policy.mode != StsMode::None);
+        if held {
+            return Self::Sts;
+        }
+        let protects = |state: &DaneState| {
+            state.entry.verdict.protects() && state.entry.verdict != DaneVerdict::Partial && state.left(now).is_some()
+        };
+        if dane.is_some_and(protects) { Self::Dane } else { Self::Nothing }
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+fn left(age: Age, lifetime: Duration, now: Stamp) -> Option<Duration> {
+    lifetime.checked_sub(age.at(now)).filter(|left| !left.is_zero())
+}

@@ -1,0 +1,204 @@
+//! One MX host: its addresses, then its TLSA records (design §4 steps 2 and 3).
+
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use hickory_proto::rr::{Name, RecordType};
+use serde::Serialize;
+
+use super::tlsa::{TlsaSet, judge, usable_records};
+use super::ttl::Carried;
+use super::verdict::HostStatus;
+use crate::dns::{Answer, Failure, Found, Lookup, Security};
+use crate::names::Domain;
+
+/// What was found out about one host, and on the way to it.
+#[derive(Clone, Debug)]
+pub struct HostReport {
+    /// The host, as MX names it.
+    pub host: Domain,
+    /// Its MX preference.
+    pub preference: u16,
+    /// What counts.
+    pub status: HostStatus,
+    /// What its addresses were.
+    pub addresses: HostAddresses,
+    /// The TLSA base domain at which records were found (RFC 7672 §2.2.2).
+    pub base: Option<Domain>,
+    /// TLSA records there.
+    pub records: usize,
+    /// Of which usable.
+    pub usable: usize,
+    /// Why it is unknown.
+    pub failure: Option<Failure>,
+    pub(super) carried: Carried,
+}
+
+/// What the address lookups of a host came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostAddresses {
+    /// Addresses in a signed zone.
+    Secure,
+    /// Not signed.
+    Insecure,
+    /// Not signed, but the host itself is a signed alias.
+    InsecureBehindSecureAlias,
+    /// Proven to have none.
+    Absent,
+    /// Could not be found out.
+    Unknown,
+}
+
+impl HostReport {
+    /// A host of which nothing is known yet.
+    pub(super) fn unknown(host: Domain, preference: u16) -> Self {
+        Self {
+            host,
+            preference,
+            status: HostStatus::Unknown,
+            addresses: HostAddresses::Unknown,
+            base: None,
+            records: 0,
+            usable: 0,
+            failure: None,
+            carried: Carried::nothing(),
+        }
+    }
+
+    fn failed(mut self, failure: Failure) -> Self {
+        self.status = HostStatus::Unknown;
+        self.failure = Some(failure);
+        self
+    }
+
+    fn without_tlsa(mut self) -> Self {
+        self.status = HostStatus::NoTlsa;
+        self
+    }
+}
+
+/// Finds out about one host, whose TLSA records are those for `port`.
+pub(super) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, port: u16) -> HostReport {
+    let name = host.to_name();
+    let own_tlsa = tlsa_name(&name, port);
+    let mut report = HostReport::unknown(host, preference);
+    // Side by side where it can do no harm: servers of unsigned zones often break on TLSA (RFC 7672 §2.2.2).
+    let early = own_tlsa
+        .as_ref()
+        .filter(|_| lookup.zone_known_signed(&name))
+        .map(|tlsa| lookup.lookup(tlsa, RecordType::TLSA).shared());
+    let addresses = match &early {
+        None => find_addresses(lookup, &name).await,
+        Some(early) => match select(pin!(find_addresses(lookup, &name)), early.clone()).await {
+            Either::Left((addresses, _)) => addresses,
+            Either::Right((_, addresses)) => addresses.await,
+        },
+    };
+    let candidates = match addresses {
+        Addresses::Secure { canonical, carried } => {
+            report.addresses = HostAddresses::Secure;
+            report.carried = carried;
+            // The fully expanded name first, then the original one, never one between (RFC 7672 §2.2.2).
+            if canonical == name { vec![canonical] } else { vec![canonical, name.clone()] }
+        }
+        Addresses::Insecure { aliased, carried } => {
+            report.addresses = HostAddresses::Insecure;
+            report.carried = carried;
+            if !aliased {
+                return report.without_tlsa();
+            }
+            match lookup.lookup(&name, RecordType::CNAME).await {
+                Err(failure) => return report.failed(failure),
+                Ok(answer) => {
+                    report.carried = report.carried.and(&answer);
+                    if !answer.security.is_secure() || answer.records().is_empty() {
+                        return report.without_tlsa();
+                    }
+                }
+            }
+            report.addresses = HostAddresses::InsecureBehindSecureAlias;
+            vec![name.clone()]
+        }
+        Addresses::Absent { carried } => {
+            report.addresses = HostAddresses::Absent;
+            report.status = HostStatus::Ignored;
+            report.carried = carried;
+            return report;
+        }
+        Addresses::Unknown(failure) => return report.failed(failure),
+    };
+    for base in candidates {
+        let answer = match (&early, base == name) {
+            (Some(early), true) => early.clone().await,
+            _ => match tlsa_name(&base, port) {
+                Some(tlsa) => lookup.lookup(&tlsa, RecordType::TLSA).await,
+                None => continue, // too long a name: nothing can be there
+            },
+        };
+        match answer {
+            // A failing lookup is not skipped over: its records might be stricter (RFC 7672 §2.2.2).
+            Err(failure) => return report.failed(failure),
+            Ok(answer) => {
+                report.carried = report.carried.and(&answer);
+                if let (Security::Secure, Found::Records(records)) = (answer.security, &answer.found) {
+                    report.base = Domain::from_name(&base).ok();
+                    report.records = records.len();
+                    report.usable = usable_records(records);
+                    report.status = match judge(records) {
+                        TlsaSet::Usable => HostStatus::Usable,
+                        TlsaSet::Unusable => HostStatus::Unusable,
+                    };
+                    return report;
+                }
+            }
+        }
+    }
+    report.without_tlsa()
+}
+
+/// `_25._tcp.<base>`, unless that is too long for a name.
+fn tlsa_name(base: &Name, port: u16) -> Option<Name> {
+    base.prepend_label("_tcp").and_then(|name| name.prepend_label(format!("_{port}"))).ok()
+}
+
+/// What both address families come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Addresses {
+    Secure { canonical: Name, carried: Carried },
+    Insecure { aliased: bool, carried: Carried },
+    Absent { carried: Carried },
+    Unknown(Failure),
+}
+
+/// Asks for both families at once; one secure address is enough.
+async fn find_addresses(lookup: &dyn Lookup, name: &Name) -> Addresses {
+    let both = select(lookup.lookup(name, RecordType::A), lookup.lookup(name, RecordType::AAAA)).await;
+    let (first, other) = both.factor_first();
+    if let Some(secure) = secure_addresses(&first) {
+        return secure;
+    }
+    classify(name, first, other.await)
+}
+
+fn secure_addresses(result: &Result<Answer, Failure>) -> Option<Addresses> {
+    let answer = result.as_ref().ok().filter(|answer| answer.security.is_secure() && !answer.records().is_empty())?;
+    Some(Addresses::Secure { canonical: answer.canonical.clone(), carried: Carried::nothing().and(answer) })
+}
+
+fn classify(name: &Name, first: Result<Answer, Failure>, second: Result<Answer, Failure>) -> Addresses {
+    if let Some(secure) = secure_addresses(&first).or_else(|| secure_addresses(&second)) {
+        return secure;
+    }
+    let (mut insecure, mut aliased) = (None, false);
+    for answer in [&first, &second].into_iter().flatten().filter(|answer| !answer.security.is_secure()) {
+        insecure = Some(insecure.unwrap_or_else(Carried::nothing).and(answer));
+        aliased |= &answer.canonical != name;
+    }
+    match (insecure, first, second) {
+        (Some(carried), _, _) => Addresses::Insecure { aliased, carried },
+        (None, Ok(first), Ok(second)) => Addresses::Absent { carried: Carried::nothing().and(&first).and(&second) },
+        (None, Err(failure), _) | (None, _, Err(failure)) => Addresses::Unknown(failure),
+    }
+}

@@ -1,0 +1,133 @@
+//! The DANE branch of a next hop from MX lookup to verdict.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use hickory_proto::rr::RecordType;
+
+use super::host::{HostReport, examine};
+use super::mx::{MailHosts, mail_hosts};
+use super::ttl::Carried;
+use super::verdict::{HostStatus, verdict};
+use crate::cache::DaneVerdict;
+use crate::dns::{Failure, Lookup, Security};
+use crate::limits::MX_HOSTS_AT_ONCE;
+use crate::names::{NextHop, SMTP_PORT};
+
+/// A verdict and all that led to it.
+#[derive(Clone, Debug)]
+pub struct DaneReport {
+    /// The verdict.
+    pub verdict: DaneVerdict,
+    /// Seconds for which it holds.
+    pub ttl: u32,
+    /// Why, for people; without the domain.
+    pub reason: String,
+    /// Security of the MX answer; none where there was no MX lookup or it failed.
+    pub mx: Option<Security>,
+    /// Each host that was looked at, best preference first.
+    pub hosts: Vec<HostReport>,
+}
+
+/// Finds out what DANE says of `hop`. Hosts that have not answered after `slow_after` count as unknown where
+/// the others carry a verdict; without any verdict, it goes on until the resolver gives up.
+pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) -> DaneReport {
+    let deadline = tokio::time::sleep(slow_after);
+    let (hosts, left_out, port, mx, carried) = match hop {
+        // No MX lookup: the host itself is the TLSA base domain (RFC 7672 §2.2.3).
+        NextHop::Host { host, port } => (vec![(0, host.clone())], 0, *port, None, Carried::nothing()),
+        NextHop::Domain { domain, port } => {
+            let answer = match lookup.lookup(&domain.to_name(), RecordType::MX).await {
+                Ok(answer) => answer,
+                Err(failure) => return DaneReport::failed(&failure),
+            };
+            let carried = Carried::nothing().and(&answer);
+            match mail_hosts(domain, &answer) {
+                MailHosts::Nobody(why) => return DaneReport::nobody(why.to_string(), answer.security, carried),
+                MailHosts::Hosts { hosts, left_out } => {
+                    (hosts, left_out, port.unwrap_or(SMTP_PORT), Some(answer.security), carried)
+                }
+            }
+        }
+    };
+    let secure_mx = mx.is_none_or(Security::is_secure);
+    let mut reports: Vec<HostReport> =
+        hosts.iter().map(|(preference, host)| HostReport::unknown(host.clone(), *preference)).collect();
+    let mut pending = stream::iter(hosts.into_iter().enumerate())
+        .map(|(index, (preference, host))| async move { (index, examine(lookup, host, preference, port).await) })
+        .buffer_unordered(MX_HOSTS_AT_ONCE);
+    tokio::pin!(deadline);
+    let mut late = false;
+    loop {
+        tokio::select! {
+            biased;
+            done = pending.next() => match done {
+                Some((index, report)) => if let Some(place) = reports.get_mut(index) { *place = report },
+                None => break,
+            },
+            () = &mut deadline, if !late => late = true,
+        }
+        if late && judge(&reports, left_out, secure_mx).0 != DaneVerdict::Temporary {
+            break;
+        }
+    }
+    drop(pending);
+    DaneReport::of(reports, left_out, mx, carried)
+}
+
+/// Hosts beyond the limit are unknown: one of them might have TLSA records.
+fn judge(reports: &[HostReport], left_out: usize, secure_mx: bool) -> (DaneVerdict, bool) {
+    let mut hosts: Vec<HostStatus> = reports.iter().map(|report| report.status).collect();
+    if left_out > 0 {
+        hosts.push(HostStatus::Unknown);
+    }
+    verdict(&hosts, secure_mx)
+}
+
+impl DaneReport {
+    fn failed(failure: &Failure) -> Self {
+        let verdict = DaneVerdict::Temporary;
+        let ttl = Carried::nothing().clamp(verdict, true);
+        Self { verdict, ttl, reason: failure.to_string(), mx: None, hosts: Vec::new() }
+    }
+
+    fn nobody(reason: String, mx: Security, carried: Carried) -> Self {
+        let verdict = DaneVerdict::None;
+        Self { verdict, ttl: carried.clamp(verdict, false), reason, mx: Some(mx), hosts: Vec::new() }
+    }
+
+    fn of(hosts: Vec<HostReport>, left_out: usize, mx: Option<Security>, carried: Carried) -> Self {
+        let (verdict, unknown) = judge(&hosts, left_out, mx.is_none_or(Security::is_secure));
+        let known = hosts.iter().filter(|host| host.status != HostStatus::Unknown);
+        let carried = known.fold(carried, |carried, host| carried.min(host.carried));
+        let reason = reason(verdict, &hosts, mx);
+        Self { verdict, ttl: carried.clamp(verdict, unknown), reason, mx, hosts }
+    }
+}
+
+/// The verdict in words: the cause where mail waits, else what was counted.
+fn reason(verdict: DaneVerdict, hosts: &[HostReport], mx: Option<Security>) -> String {
+    let unknown = hosts.iter().find(|host| host.status == HostStatus::Unknown).map(|host| match &host.failure {
+        Some(failure) => format!("{}: {failure}", host.host),
+        None => format!("{}: no answer in time", host.host),
+    });
+    let count = |status| hosts.iter().filter(|host| host.status == status).count();
+    let all = hosts.len() - count(HostStatus::Ignored);
+    let mx = if mx.is_none_or(Security::is_secure) { "" } else { "; MX record not signed" };
+    let text = match verdict {
+        DaneVerdict::Temporary => return unknown.unwrap_or_else(|| "no answer in time".to_owned()),
+        DaneVerdict::DaneOnly | DaneVerdict::Dane | DaneVerdict::DaneWeak => {
+            let (usable, unusable) = (count(HostStatus::Usable), count(HostStatus::Unusable));
+            let unusable = if unusable > 0 { format!(", {unusable} unusable ones") } else { String::new() };
+            format!("{usable} of {all} hosts have usable TLSA records{unusable}{mx}")
+        }
+        DaneVerdict::Partial => format!("no TLSA records at {} of {all} hosts{mx}", count(HostStatus::NoTlsa)),
+        DaneVerdict::None if all == 0 => "no host with an address".to_owned(),
+        DaneVerdict::None => format!("no TLSA records at any of {all} hosts"),
+    };
+    match unknown {
+        Some(unknown) => format!("{unknown}; {text}"),
+        None => text,
+    }
+}

@@ -1,0 +1,148 @@
+//! Renewal in the background: what is used, shortly before it ends; policies, daily; failures, after a while.
+//!
+//! Never outranks queries: a bounded number at once and per second, from one task.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Engine;
+use crate::cache::entry::RecordOutcome;
+use crate::cache::{DaneVerdict, Snapshot};
+use crate::clock::Stamp;
+use crate::limits::{
+    CACHE_SHARDS, PREFETCH_AT_ONCE, PREFETCH_PER_TICK, PREFETCH_QUEUE, PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK,
+    PREFETCH_TICK,
+};
+use crate::names::NextHop;
+use crate::policy::mta_sts::life;
+use crate::telemetry::metrics as metric_names;
+
+/// What of an entry is to be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// The DANE branch.
+    pub dane: bool,
+    /// The MTA-STS branch, and whether the policy is fetched again though it did not change.
+    pub sts: Option<bool>,
+}
+
+/// Decides what of an entry is due at `now`. Without `ahead` only policies are renewed, and failures retried.
+pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> Due {
+    let spread = spread(hop);
+    let ends_soon = |ttl: u32, left: Option<Duration>| left.is_some_and(|left| left <= lead(ttl, spread)) && ahead;
+    let dane = known.dane.as_ref().is_some_and(|state| {
+        known.usage.asked_dane
+            && state.entry.verdict != DaneVerdict::Temporary
+            && ends_soon(state.entry.ttl, state.left(now))
+            && known.usage.dane_retry_at.is_none_or(|at| now.instant >= at)
+    });
+    let sts = known.sts.as_ref().and_then(|state| {
+        let record = &state.entry.record;
+        let idle = known.usage.idle(now);
+        // A policy is kept alive for as long as it would live after the last mail.
+        let renew = life::wants_renewal(state, spread, now)
+            && state.policy(now).is_some_and(|(held, _)| idle < Duration::from_secs(held.policy.max_age.into()));
+        let recheck = known.usage.asked_sts
+            && !matches!(record.outcome, RecordOutcome::Failed(_))
+            && ends_soon(record.ttl, state.record_left(now));
+        let failed = matches!(record.outcome, RecordOutcome::Failed(_)) || state.entry.failure.is_some();
+        let retry = failed && idle < PREFETCH_RETRY_FOR && life::needs_lookup(state, now);
+        (renew || recheck || retry).then_some(renew)
+    });
+    Due { dane, sts }
+}
+
+/// How long before its end an entry is renewed: a tenth of its TTL, at most a minute, at least what one round
+/// over the cache takes, and for half of that again spread out by name.
+fn lead(ttl: u32, spread: u8) -> Duration {
+    let base = (ttl / 10).clamp(6, 60);
+    Duration::from_secs(base.into()) + Duration::from_millis(u64::from(base) * 500 * u64::from(spread) / 255)
+}
+
+/// From 0 to 255, always the same for one next hop: renewals of entries made at once do not come at once.
+fn spread(hop: &NextHop) -> u8 {
+    let [first, ..] = BuildHasherDefault::<DefaultHasher>::default().hash_one(hop).to_be_bytes();
+    first
+}
+
+impl Engine {
+    /// Renews entries until the future is dropped. One such task per engine.
+    pub async fn maintain(self) {
+        let mut tick = interval(PREFETCH_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shard = 0;
+        let mut queue: VecDeque<NextHop> = VecDeque::new();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(()) = under_way.next() => continue,
+                _ = tick.tick() => {}
+            }
+            for _ in 0..PREFETCH_SHARDS_PER_TICK {
+                if queue.len() < PREFETCH_QUEUE {
+                    queue.extend(self.due_in(shard));
+                    shard = (shard + 1) % CACHE_SHARDS;
+                }
+            }
+            for _ in 0..PREFETCH_PER_TICK {
+                if under_way.len() >= PREFETCH_AT_ONCE {
+                    break;
+                }
+                let Some(hop) = queue.pop_front() else { break };
+                under_way.push(self.renew(hop));
+            }
+        }
+    }
+
+    fn due_in(&self, shard: usize) -> Vec<NextHop> {
+        let now = self.inner.clock.stamp();
+        let ahead = self.inner.settings.prefetch;
+        self.inner.cache.scan(shard, now, |hop, known| {
+            let due = due(hop, known, ahead, now);
+            due.dane || due.sts.is_some()
+        })
+    }
+
+    /// Renews what is still due of `hop`, both branches at once.
+    async fn renew(&self, hop: NextHop) {
+        let now = self.inner.clock.stamp();
+        let Some(known) = self.inner.cache.peek(&hop) else { return };
+        let due = due(&hop, &known, self.inner.settings.prefetch, now);
+        let dane = async {
+            if due.dane
+                && self.inner.settings.dane
+                && let Ok(flight) = self.dane_flight(&hop, now.instant)
+            {
+                let landed = flight.landed().await;
+                let ok = landed.is_some_and(|state| state.entry.verdict != DaneVerdict::Temporary);
+                if !ok {
+                    self.inner.cache.note_failed_renewal(&hop, self.inner.clock.instant());
+                }
+                count(ok);
+            }
+        };
+        let sts = async {
+            if let (Some(renew), NextHop::Domain { domain, port: None }) = (due.sts, &hop)
+                && self.inner.settings.mta_sts
+                && let Ok(flight) = self.sts_flight(domain, renew, now.instant)
+            {
+                let landed = flight.landed().await;
+                let ok = landed.is_some_and(|looked| {
+                    looked.state.entry.failure.is_none()
+                        && !matches!(looked.state.entry.record.outcome, RecordOutcome::Failed(_))
+                });
+                count(ok);
+            }
+        };
+        tokio::join!(dane, sts);
+    }
+}
+
+fn count(ok: bool) {
+    metrics::counter!(metric_names::PREFETCH, "result" => if ok { "ok" } else { "failed" }).increment(1);
+}

@@ -1,0 +1,86 @@
+//! Fetching policy files: the port, and what can go wrong.
+
+use crate::cache::entry::FetchFailureKind;
+use crate::dns::{BoxFuture, Failure};
+use crate::limits::{STS_HEADER_BYTES, STS_POLICY_BYTES};
+use crate::names::Domain;
+
+/// Whoever can fetch `https://mta-sts.<domain>/.well-known/mta-sts.txt`: the real client, and scripts in tests.
+pub trait Fetch: Send + Sync + 'static {
+    /// Fetches the policy file of `domain`, once. Ends within [`crate::limits::STS_FETCH_TIMEOUT`].
+    fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>>;
+}
+
+/// A policy file as it came, not yet parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedPolicy {
+    /// The whole body, at most [`STS_POLICY_BYTES`] octets.
+    pub body: Vec<u8>,
+}
+
+/// A fetch that gave no body. None of these touches a policy that is held (RFC 8461 §5.1); when it may be
+/// tried again follows from [`FetchError::kind`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Our own DNS failed to find the policy host.
+    #[error("policy host: {0}")]
+    Dns(Failure),
+    /// The policy host has no address.
+    #[error("policy host has no address")]
+    NoAddress,
+    /// All addresses are loopback, private or otherwise not on the Internet.
+    #[error("policy host has only private or special-purpose addresses")]
+    PrivateAddress,
+    /// No connection to any address.
+    #[error("cannot connect to policy host: {0}")]
+    Connect(std::io::ErrorKind),
+    /// The proxy did not connect us.
+    #[error("proxy refused the connection: status {0}")]
+    Proxy(u16),
+    /// The certificate does not verify for the policy host's name.
+    #[error("certificate of policy host: {0}")]
+    Certificate(Box<str>),
+    /// The TLS handshake failed otherwise.
+    #[error("TLS with policy host: {0}")]
+    Tls(Box<str>),
+    /// No complete answer in time.
+    #[error("policy host did not answer in time")]
+    Timeout,
+    /// The connection ended or broke before the answer was complete.
+    #[error("connection to policy host broke")]
+    Broken,
+    /// What came is not HTTP, or the header exceeds its bound.
+    #[error("policy host's answer is not HTTP or has more than {STS_HEADER_BYTES} octets of header")]
+    Malformed,
+    /// A status other than 200; redirects are not followed (RFC 8461 §3.3).
+    #[error("policy host answered with HTTP status {0}")]
+    Status(u16),
+    /// A media type other than `text/plain` (RFC 8461 §3.2).
+    #[error("policy file is not text/plain")]
+    MediaType,
+    /// A Content-Encoding, which nobody asked for.
+    #[error("policy file is encoded")]
+    Encoded,
+    /// A body beyond the bound.
+    #[error("policy file is longer than {STS_POLICY_BYTES} octets")]
+    TooLong,
+}
+
+impl FetchError {
+    /// How it is treated and reported.
+    pub fn kind(&self) -> FetchFailureKind {
+        match self {
+            Self::Dns(_) | Self::NoAddress | Self::Connect(_) | Self::Proxy(_) | Self::Timeout | Self::Broken => {
+                FetchFailureKind::Network
+            }
+            Self::PrivateAddress
+            | Self::Tls(_)
+            | Self::Malformed
+            | Self::Status(_)
+            | Self::MediaType
+            | Self::Encoded
+            | Self::TooLong => FetchFailureKind::Http,
+            Self::Certificate(_) => FetchFailureKind::Certificate,
+        }
+    }
+}

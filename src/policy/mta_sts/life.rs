@@ -1,0 +1,172 @@
+//! The life of a domain's MTA-STS state (design §5; RFC 8461 §3.3, §5.1, §10.2): pure, `now` is an argument.
+//!
+//! Whatever fails, a policy stays in force until its `max_age` ends; only a new policy file replaces it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::rr::RData;
+
+use super::record::{NoRecord, select};
+use crate::cache::StsState;
+use crate::cache::entry::{
+    FetchFailure, FetchFailureKind, HeldPolicy, RecordCheck, RecordOutcome, StsEntry, StsPolicy,
+};
+use crate::clock::Stamp;
+use crate::dns::{Answer, Failure, Found};
+use crate::limits::{DANE_NEGATIVE_TTL, STS_BACKOFF, STS_NETWORK_BACKOFF, STS_RECORD_TTL, STS_REFRESH};
+use crate::policy::decision::{Standing, StsView};
+
+/// A policy may be renewed this soon before or after its last fetch, however short its `max_age` is.
+const SHORTEST_REFRESH: u32 = 10;
+
+/// What a TXT lookup came to, and how long that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordAnswer {
+    /// What the record says.
+    pub outcome: RecordOutcome,
+    /// Its TTL in seconds, clamped; of no meaning after a failure.
+    pub ttl: u32,
+}
+
+impl RecordAnswer {
+    /// For a domain so long that no record can be there.
+    pub fn impossible() -> Self {
+        Self { outcome: RecordOutcome::Absent(NoRecord::Missing.to_string().into()), ttl: DANE_NEGATIVE_TTL }
+    }
+}
+
+/// Reads the answer to a TXT lookup at `_mta-sts.<domain>`.
+pub fn read_record(result: &Result<Answer, Failure>) -> RecordAnswer {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(failure) => return RecordAnswer { outcome: RecordOutcome::Failed(failure.to_string().into()), ttl: 0 },
+    };
+    let found = match &answer.found {
+        Found::Records(records) => {
+            let texts = records.iter().filter_map(|record| match record {
+                RData::TXT(text) => Some(text.txt_data.iter()),
+                _ => None,
+            });
+            select(texts)
+        }
+        Found::NoData | Found::NxDomain => Err(NoRecord::Missing),
+    };
+    let longest = if answer.records().is_empty() { DANE_NEGATIVE_TTL } else { STS_RECORD_TTL.1 };
+    let outcome = match found {
+        Ok(id) => RecordOutcome::Id(id.into()),
+        Err(why) => RecordOutcome::Absent(why.to_string().into()),
+    };
+    RecordAnswer { outcome, ttl: answer.ttl.clamp(STS_RECORD_TTL.0, longest) }
+}
+
+/// The entry after the record was asked for: all else is kept.
+pub fn after_record(before: Option<&StsEntry>, answer: &RecordAnswer, now: Stamp) -> StsEntry {
+    let failures = match (&answer.outcome, before) {
+        (RecordOutcome::Failed(_), Some(entry)) => entry.record.failures.saturating_add(1),
+        (RecordOutcome::Failed(_), None) => 1,
+        (RecordOutcome::Id(_) | RecordOutcome::Absent(_), _) => 0,
+    };
+    let ttl = if failures > 0 { back_off(STS_NETWORK_BACKOFF, failures) } else { answer.ttl };
+    StsEntry {
+        policy: before.and_then(|entry| entry.policy.clone()),
+        record: RecordCheck { at: now.wall, ttl, outcome: answer.outcome.clone(), failures },
+        failure: before.and_then(|entry| entry.failure.clone()),
+    }
+}
+
+/// The `id` for which the policy is to be fetched now, if it is. `renew` asks for the policy to be fetched again
+/// before it ends, though nothing says that it changed.
+pub fn to_fetch(state: &StsState, renew: bool, now: Stamp) -> Option<Box<str>> {
+    let held = state.policy(now);
+    let id = match (&state.entry.record.outcome, held) {
+        (RecordOutcome::Id(id), Some((held, _))) if *id == held.id && !renew => return None,
+        (RecordOutcome::Id(id), _) => id,
+        // The record cannot be had, perhaps because somebody blocks it: what is held is renewed all the same.
+        (RecordOutcome::Failed(_), Some((held, _))) if renew => &held.id,
+        // No longer announced: what is held runs out (RFC 8461 §8.3).
+        (RecordOutcome::Failed(_) | RecordOutcome::Absent(_), _) => return None,
+    };
+    let failed_lately =
+        state.entry.failure.as_ref().is_some_and(|failure| failure.id == *id) && state.retry_left(now).is_some();
+    (!failed_lately).then(|| id.clone())
+}
+
+/// The entry after a fetch for `id` that gave a policy. One with `max_age: 0` is not kept, and neither is what it
+/// replaces.
+pub fn after_policy(entry: StsEntry, id: Box<str>, policy: StsPolicy, now: Stamp) -> (StsEntry, Arc<HeldPolicy>) {
+    let held = Arc::new(HeldPolicy { id, fetched_at: now.wall, policy });
+    let policy = (held.policy.max_age > 0).then(|| Arc::clone(&held));
+    (StsEntry { policy, failure: None, ..entry }, held)
+}
+
+/// The entry after a fetch for `id` that failed. `left` is what the policy that is held has left, if any: the
+/// next try comes before that ends.
+pub fn after_failure(
+    entry: StsEntry,
+    id: Box<str>,
+    kind: FetchFailureKind,
+    reason: &str,
+    left: Option<Duration>,
+    now: Stamp,
+) -> StsEntry {
+    let network = |kind| kind == FetchFailureKind::Network;
+    let count = match &entry.failure {
+        Some(last) if last.id == id && network(last.kind) == network(kind) => last.count.saturating_add(1),
+        _ => 1,
+    };
+    let wait = back_off(if network(kind) { STS_NETWORK_BACKOFF } else { STS_BACKOFF }, count);
+    let in_time = left.map_or(wait, |left| u32::try_from(left.as_secs() / 2).unwrap_or(u32::MAX).max(SHORTEST_REFRESH));
+    let failure = FetchFailure { id, kind, reason: reason.into(), at: now.wall, retry_after: wait.min(in_time), count };
+    StsEntry { failure: Some(failure), ..entry }
+}
+
+/// First interval, doubled for each further failure in a row, up to the longest.
+fn back_off((first, longest): (u32, u32), count: u32) -> u32 {
+    let factor = 1u32.checked_shl(count.saturating_sub(1)).unwrap_or(u32::MAX);
+    first.saturating_mul(factor).min(longest)
+}
+
+/// What the state comes to now.
+pub fn standing(state: &StsState, now: Stamp) -> Standing {
+    if let Some((held, left)) = state.policy(now) {
+        return Standing::InForce(Arc::clone(held), u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
+    }
+    match &state.entry.record.outcome {
+        RecordOutcome::Absent(_) => Standing::Absent,
+        RecordOutcome::Failed(_) => Standing::Unavailable(None),
+        RecordOutcome::Id(id) => {
+            let failure = state.entry.failure.as_ref().filter(|failure| failure.id == *id);
+            Standing::Unavailable(failure.map(|failure| failure.kind))
+        }
+    }
+}
+
+/// The state as a branch of a decision.
+pub fn view(state: &StsState, now: Stamp) -> StsView {
+    let record = state.record_left(now).unwrap_or_default();
+    let standing = standing(state, now);
+    let next = match (&standing, state.retry_left(now)) {
+        (Standing::Unavailable(Some(_)), Some(retry)) => record.min(retry),
+        (Standing::InForce(_, left), _) => record.min(Duration::from_secs((*left).into())),
+        (Standing::Absent | Standing::Unavailable(_), _) => record,
+    };
+    let ttl = u32::try_from(next.as_secs()).unwrap_or(u32::MAX);
+    StsView { entry: Arc::clone(&state.entry), standing, ttl }
+}
+
+/// True where a query has to wait for a lookup: the record's TTL ended, or a policy is announced that was not
+/// fetched yet and may be.
+pub fn needs_lookup(state: &StsState, now: Stamp) -> bool {
+    state.record_left(now).is_none()
+        || (matches!(state.entry.record.outcome, RecordOutcome::Id(_)) && to_fetch(state, false, now).is_some())
+}
+
+/// True where the policy that is held should be fetched again in the background: daily, or at half of a shorter
+/// `max_age`. `spread` from 0 to 255 moves that a little forward, so that domains do not come in flocks.
+pub fn wants_renewal(state: &StsState, spread: u8, now: Stamp) -> bool {
+    let (Some((held, _)), Some(age)) = (state.policy(now), state.policy_age(now)) else { return false };
+    let interval = STS_REFRESH.min(held.policy.max_age / 2).max(SHORTEST_REFRESH);
+    let earlier = interval / 10 * u32::from(spread) / 255;
+    age >= Duration::from_secs((interval - earlier).into()) && to_fetch(state, true, now).is_some()
+}
