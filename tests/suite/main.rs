@@ -12,6 +12,7 @@
 )]
 
 mod dnssec_properties;
+mod dnssec_vectors;
 mod scenarios;
 mod socketmap_server;
 mod support;

@@ -1,5 +1,6 @@
 //! Denial by NSEC3 (RFC 5155 §8, RFC 9276).
 
+use data_encoding::BASE32_DNSSEC;
 use hickory_proto::rr::{Name, RecordType};
 use ring::digest;
 
@@ -235,24 +236,7 @@ impl Denier for Nsec3Chain {
     }
 }
 
-/// A hash from an owner's first label: 32 digits of base32hex without padding (RFC 5155 §3.3, RFC 4648 §7).
+/// A hash from an owner's first label: base32hex without padding, in either case (RFC 5155 §3.3).
 fn from_base32hex(label: &[u8]) -> Option<Hash> {
-    if label.len() != 32 {
-        return None;
-    }
-    let mut hash = Hash::default();
-    for (digits, octets) in label.chunks_exact(8).zip(hash.chunks_exact_mut(5)) {
-        let mut bits = 0_u64;
-        for digit in digits {
-            let value = match digit.to_ascii_lowercase() {
-                digit @ b'0'..=b'9' => digit - b'0',
-                digit @ b'a'..=b'v' => digit - b'a' + 10,
-                _ => return None,
-            };
-            bits = bits << 5 | u64::from(value);
-        }
-        let [_, _, _, low @ ..] = bits.to_be_bytes();
-        octets.copy_from_slice(&low);
-    }
-    Some(hash)
+    BASE32_DNSSEC.decode(label).ok()?.try_into().ok()
 }
