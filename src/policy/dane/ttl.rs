@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn ttls_are_clamped_by_what_was_found() {
         let answer = |found, ttl| Answer { found, canonical: Name::root(), security: Security::Secure, ttl };
-        let records = || Found::Records(vec![RData::A([192, 0, 2, 1].into())]);
+        let records = || Found::Records(vec![RData::A(std::net::Ipv4Addr::new(192, 0, 2, 1).into())]);
         let rows = [
             ("records below a minute", answer(records(), 5), DaneVerdict::DaneOnly, false, 60),
             ("records", answer(records(), 7_200), DaneVerdict::DaneOnly, false, 7_200),
