@@ -79,7 +79,7 @@ impl Core {
     ) -> Result<Checked, Failure> {
         let (mut zone, mut trust) = (Arc::clone(&heard.zone), self.trust_of(context, &heard.zone).await?);
         if let ZoneTrust::Insecure = trust
-            && let Some(island) = self.anchor_below(&zone.name, name)
+            && let Some(island) = self.anchor_below(&zone.name, name, rtype)
         {
             // An anchor further down, on the same servers: an island of security (RFC 4033 §2).
             zone = self.zone_on_same_servers(&island, &zone);

@@ -99,10 +99,12 @@ impl Core {
         Arc::clone(&self.anchors.read())
     }
 
-    /// The deepest zone with a trust anchor at or above `name` and strictly below `zone`.
-    pub fn anchor_below(&self, zone: &Name, name: &Name) -> Option<Name> {
+    /// The deepest zone with a trust anchor at or above `name` and strictly below `zone`; for a DS question
+    /// strictly above the name, since the DS is the parent's.
+    pub fn anchor_below(&self, zone: &Name, name: &Name, rtype: RecordType) -> Option<Name> {
         let anchors = self.anchors();
-        let below = anchors.keys().filter(|at| *at != zone && zone.zone_of(at) && at.zone_of(name));
+        let holds = |at: &Name| at.zone_of(name) && !(rtype == RecordType::DS && at == name);
+        let below = anchors.keys().filter(|at| *at != zone && zone.zone_of(at) && holds(at));
         below.max_by_key(|at| at.iter().count()).cloned()
     }
 

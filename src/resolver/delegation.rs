@@ -48,6 +48,8 @@ pub struct NameServer {
     pub name: Name,
     /// Its addresses from glue or hints; empty where there was no glue that counts.
     pub addresses: Vec<IpAddr>,
+    /// Addresses that the referral gave although they are not the referring zone's to give: a last resort.
+    pub hints: Vec<IpAddr>,
 }
 
 /// Where a forward zone's questions go.
@@ -162,7 +164,9 @@ impl Zones {
         for (name, address) in hints {
             match servers.iter_mut().find(|server| server.name == *name) {
                 Some(server) => server.addresses.push(*address),
-                None => servers.push(NameServer { name: name.to_lowercase(), addresses: vec![*address] }),
+                None => {
+                    servers.push(NameServer { name: name.to_lowercase(), addresses: vec![*address], hints: Vec::new() })
+                }
             }
         }
         let forwards: Vec<Arc<Zone>> = forwards.into_iter().map(Arc::new).collect();

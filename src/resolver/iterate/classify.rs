@@ -58,6 +58,9 @@ pub struct Delegation {
     pub ns: RrSet,
     /// Addresses of its name servers, as far as they lie below the referring zone.
     pub glue: Vec<(Name, IpAddr)>,
+    /// Addresses given for name servers elsewhere: somebody else's to give, worth a try for this very
+    /// delegation when nothing else leads to its servers.
+    pub hints: Vec<(Name, IpAddr)>,
     /// DS RRset of the child.
     pub ds: Option<RrSet>,
     /// NSEC and NSEC3 RRsets.
@@ -71,6 +74,8 @@ pub enum Useless {
     Error(Rcode),
     /// The server does not serve the zone: no authority, or a referral to the zone itself or upwards.
     Lame,
+    /// An answer out of a recursive server's cache (RA, no AA): worth something when no server does better.
+    Recursive,
     /// It makes no sense: an alias that cannot be made, or the like.
     Malformed,
 }
@@ -126,17 +131,23 @@ pub fn classify(
         // A referral to the zone itself, upwards or sideways: the server does not serve it.
         return Err(Useless::Lame);
     }
+    let upward = |set: &RrSet| set.rtype == RecordType::NS && set.name != *zone && set.name.zone_of(zone);
+    if !forwarder && message.authority.iter().any(upward) {
+        return Err(Useless::Lame);
+    }
     usable(message, forwarder).map(|()| Meaning::NoData)
 }
 
 /// Whether the server speaks with authority. Some servers forget AA on answers that are theirs; an answer with
 /// RA and without AA comes from a recursive server, and an empty one without AA from a lame one.
 fn usable(message: &Message, forwarder: bool) -> Result<(), Useless> {
-    let empty = message.answer.is_empty() && !message.authority.iter().any(|set| set.rtype == RecordType::SOA);
-    if forwarder || message.authoritative || (!message.recursion_available && !empty) {
-        Ok(())
-    } else {
-        Err(Useless::Lame)
+    let silent = message.answer.is_empty() && message.loose_sigs.is_empty();
+    let empty = silent && !message.authority.iter().any(|set| set.rtype == RecordType::SOA);
+    match message.recursion_available {
+        _ if forwarder || message.authoritative => Ok(()),
+        _ if empty => Err(Useless::Lame),
+        true => Err(Useless::Recursive),
+        false => Ok(()),
     }
 }
 
@@ -213,13 +224,11 @@ fn meaning_of_dname(dname: &RrSet, name: &Name) -> Result<Meaning, Useless> {
 
 fn delegation(message: &Message, zone: &Name, ns: &RrSet) -> Delegation {
     let hosts = ns.target_names();
-    let mut glue = Vec::new();
-    for set in &message.additional {
-        // RFC 5452 §6: addresses of names outside the referring zone are somebody else's to give.
-        if !zone.zone_of(&set.name) || !hosts.contains(&set.name) {
-            continue;
-        }
-        glue.extend(addresses(set).map(|address| (set.name.clone(), address)));
+    let (mut glue, mut hints) = (Vec::new(), Vec::new());
+    for set in message.additional.iter().filter(|set| hosts.contains(&set.name)) {
+        let within = zone.zone_of(&set.name);
+        let list = if within { &mut glue } else { &mut hints };
+        list.extend(addresses(set).map(|address| (set.name.clone(), address)));
     }
     let denial = message
         .authority
@@ -228,7 +237,7 @@ fn delegation(message: &Message, zone: &Name, ns: &RrSet) -> Delegation {
         .cloned()
         .collect();
     let ds = find(&message.authority, &ns.name, RecordType::DS).cloned();
-    Delegation { child: ns.name.clone(), ns: ns.clone(), glue, ds, denial }
+    Delegation { child: ns.name.clone(), ns: ns.clone(), glue, hints, ds, denial }
 }
 
 /// The addresses in an RRset of type A or AAAA.
@@ -303,7 +312,7 @@ mod tests {
                 message(false, false, NoError, &[a("a.ex.")], &[]),
                 "answer a.ex.",
             ),
-            ("an answer out of a cache", message(false, true, NoError, &[a("a.ex.")], &[]), "Lame"),
+            ("an answer out of a cache", message(false, true, NoError, &[a("a.ex.")], &[]), "Recursive"),
             ("an answer to another name", message(true, false, NoError, &[a("b.ex.")], &[soa("ex.")]), "nodata"),
             ("an alias", message(true, false, NoError, &[cname("a.ex.", "B.other.")], &[]), "alias b.other."),
             (
@@ -324,6 +333,7 @@ mod tests {
             ("YXDOMAIN for no reason", message(true, false, Rcode::Other(6), &[], &[]), "Error(Other(6))"),
             ("a referral", message(false, false, NoError, &[], &[ns("a.ex.", "ns.a.ex.")]), "referral a.ex."),
             ("a referral to the zone itself", message(false, false, NoError, &[], &[ns("ex.", "ns.ex.")]), "Lame"),
+            ("a referral upwards with AA", message(true, false, NoError, &[], &[ns(".", "ns.")]), "Lame"),
             ("a referral upwards", message(false, false, NoError, &[], &[ns(".", "ns.")]), "Lame"),
             ("a referral elsewhere", message(false, false, NoError, &[], &[ns("b.ex.", "ns.b.ex.")]), "Lame"),
             (
@@ -368,5 +378,6 @@ mod tests {
             panic!("a referral")
         };
         assert_eq!(to.glue, vec![(name("ns.a.ex."), IpAddr::from([192, 0, 2, 1]))]);
+        assert_eq!(to.hints, vec![(name("ns.other."), IpAddr::from([192, 0, 2, 1]))]);
     }
 }

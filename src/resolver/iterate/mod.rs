@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use parking_lot::Mutex;
 
 use self::classify::{Delegation, Meaning, Useless, classify};
 use self::minimise::Ask as Shown;
@@ -152,7 +153,12 @@ impl Core {
         let hosts = delegation.ns.target_names();
         let servers = hosts.into_iter().map(|name| {
             let own = delegation.glue.iter().filter(|(host, _)| *host == name);
-            NameServer { addresses: own.map(|(_, address)| *address).collect(), name }
+            let elsewhere = delegation.hints.iter().filter(|(host, _)| *host == name);
+            NameServer {
+                addresses: own.map(|(_, address)| *address).collect(),
+                hints: elsewhere.map(|(_, address)| *address).collect(),
+                name,
+            }
         });
         let ttl = delegation.ns.ttl.clamp(MIN_CUT_TTL, limits::MAX_TTL);
         let mut child = Zone::new(delegation.child, Some(Arc::clone(zone)), servers.collect(), self.now(), ttl);
@@ -251,19 +257,29 @@ impl Core {
             edns_required: self.is_announced_signed(zone),
             excluded: excluded.to_vec(),
         };
+        // The answer of a recursive server, for the case that no server of the zone does better.
+        let second_best: Mutex<Option<Reply>> = Mutex::new(None);
         let judge = |message: &Message, server: SocketAddr| match classify(message, &zone.name, name, rtype, forwarder)
         {
             Ok(_) => Judgement::Accept,
             Err(useless) => {
-                if useless == Useless::Lame {
-                    zone.mark_lame(server, self.now());
+                match useless {
+                    Useless::Lame => zone.mark_lame(server, self.now()),
+                    Useless::Recursive => {
+                        second_best.lock().get_or_insert_with(|| Reply { message: message.clone(), server });
+                    }
+                    Useless::Error(_) | Useless::Malformed => {}
                 }
                 Judgement::Reject(rejection(useless))
             }
         };
         let reply = self.exchanger.ask(&zone.name, servers, &question, &context.budget, context.deadline, &judge).await;
-        let Reply { message, server } =
-            reply.map_err(|AskError { cause, server }| failure(zone, name, rtype, cause, server))?;
+        let second_best = second_best.into_inner();
+        let forwarder = forwarder || (reply.is_err() && second_best.is_some());
+        let Reply { message, server } = match (reply, second_best) {
+            (Ok(reply), _) | (Err(_), Some(reply)) => reply,
+            (Err(AskError { cause, server }), None) => return Err(failure(zone, name, rtype, cause, server)),
+        };
         match classify(&message, &zone.name, name, rtype, forwarder) {
             Ok(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning }),
             // Accepted above by the same judgement, so this is never reached; no reason to panic about it.
@@ -283,7 +299,7 @@ fn rejection(useless: Useless) -> Rejection {
         Useless::Error(Rcode::NotImp) => Rejection::NotImp,
         Useless::Error(Rcode::FormErr | Rcode::BadVers) => Rejection::FormErr,
         Useless::Error(_) => Rejection::ServFail,
-        Useless::Lame => Rejection::Lame,
+        Useless::Lame | Useless::Recursive => Rejection::Lame,
         Useless::Malformed => Rejection::Malformed,
     }
 }

@@ -59,12 +59,14 @@ impl Core {
                 let found = join_all(lookups).await.into_iter().flatten();
                 let mut found: Vec<_> = found.map(|ip| self.exchanger.address(ip)).collect();
                 found.retain(|address| !tried.contains(address));
+                found.sort_unstable();
                 found.dedup();
                 if !found.is_empty() {
                     return found;
                 }
             }
-            Vec::new()
+            let hints = zone.servers.iter().flat_map(|server| &server.hints);
+            hints.map(|ip| self.exchanger.address(*ip)).filter(|address| !tried.contains(address)).collect()
         }
         .boxed()
     }
@@ -102,6 +104,9 @@ impl Core {
                     asked = true;
                     if let Meaning::Answer(set) = heard.meaning {
                         (found, ttl) = (addresses(&set).collect(), set.ttl);
+                        // Parent and child may differ on the address of a name server: either may be right.
+                        let glue = heard.zone.servers.iter().filter(|server| server.name == *host);
+                        found.extend(glue.flat_map(|server| server.addresses.iter().copied()));
                     }
                 }
                 Err(_) => continue,
@@ -145,7 +150,7 @@ impl Core {
                     let hint = zone.servers.iter().find(|server| server.name == name);
                     found = hint.map(|server| server.addresses.clone()).unwrap_or_default();
                 }
-                NameServer { name, addresses: found }
+                NameServer { name, addresses: found, hints: Vec::new() }
             })
             .collect();
         if servers.iter().any(|server| !server.addresses.is_empty()) {
