@@ -18,6 +18,7 @@ pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod dns;
+pub mod http;
 pub mod limits;
 pub mod names;
 pub mod policy;

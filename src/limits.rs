@@ -209,3 +209,11 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 
 /// How long an exchange that has begun may go on after shutdown began.
 pub const HTTP_DRAIN: Duration = Duration::from_secs(1);
+/// Header of a request.
+pub const HTTP_HEADER_BYTES: usize = 8 * 1024;
+/// Time for it to arrive.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest life of a connection, kept alive or slow to read.
+pub const HTTP_CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// Connections at once.
+pub const HTTP_CONNECTIONS: usize = 64;

@@ -13,6 +13,7 @@
 
 mod dnssec_properties;
 mod dnssec_vectors;
+mod http_pages;
 mod scenarios;
 mod socketmap_server;
 mod support;

@@ -1,0 +1,76 @@
+//! One HTTP connection, bounded; shared by everything here that speaks HTTP.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::limits;
+
+/// A response of a status, a media type and a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its `Content-Type`.
+    pub media_type: &'static str,
+    /// Its body.
+    pub body: String,
+}
+
+impl Text {
+    /// Plain text.
+    pub fn plain(status: StatusCode, body: impl Into<String>) -> Self {
+        Self { status, media_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
+
+/// Serves one connection: headers of at most 8 KiB, within 10 s; request bodies are not read. Responses to HEAD
+/// have their body left out. The caller bounds the connection's whole life.
+pub async fn serve_connection<I, H, F>(io: I, keep_alive: bool, handle: H)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Method, String) -> F + Send + Sync + 'static,
+    F: Future<Output = Text> + Send,
+{
+    let handle = Arc::new(handle);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handle = handle.clone();
+        async move {
+            let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+            Ok::<_, Infallible>(handle(request.method().clone(), target).await.into_response())
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HTTP_HEADER_TIMEOUT)
+        .max_buf_size(limits::HTTP_HEADER_BYTES)
+        .keep_alive(keep_alive)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "HTTP connection ended");
+    }
+}

@@ -1,0 +1,20 @@
+//! Metrics and health over HTTP/1.1 (design §9).
+//!
+//! In: bound listeners, and [`Pages`], which say what is to be told. Out: `/metrics`, `/livez`, `/readyz` and `/`
+//! for GET and HEAD. Connections are bounded in number, header and time. Never changes anything, never tells
+//! anything about a single domain.
+
+mod exchange;
+mod server;
+
+pub use exchange::{Text, serve_connection};
+pub use server::{Scope, respond, run};
+
+/// What the pages say. Asked for each time; must answer at once.
+pub trait Pages: Send + Sync + 'static {
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// What is still missing before questions can be answered; empty when ready.
+    fn missing(&self) -> Vec<&'static str>;
+}

@@ -1,0 +1,97 @@
+//! Metrics and health over real sockets: bounds and ends (design §9).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postseal::http::{Pages, run};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+struct Still;
+
+impl Pages for Still {
+    fn metrics(&self) -> String {
+        "# TYPE up gauge\nup 1\n".to_owned()
+    }
+    fn missing(&self) -> Vec<&'static str> {
+        vec!["root keys"]
+    }
+}
+
+async fn start() -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (shutdown, stop) = oneshot::channel();
+    let server = tokio::spawn(run(vec![listener], Arc::new(Still), async {
+        let _ = stop.await;
+    }));
+    (address, shutdown, server)
+}
+
+async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut response = Vec::new();
+    let mut part = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut part).await {
+        response.extend_from_slice(&part[..count]);
+    }
+    String::from_utf8(response).expect("text")
+}
+
+#[tokio::test]
+async fn pages_answer_get_and_head_and_nothing_else() {
+    let (address, shutdown, server) = start().await;
+    for (request, status, body) in [
+        ("GET /metrics", "200 OK", "\r\n\r\n# TYPE up gauge\nup 1\n"),
+        ("HEAD /metrics", "200 OK", "\r\n\r\n"),
+        ("GET /livez", "200 OK", "\r\n\r\nok\n"),
+        ("GET /readyz", "503 Service Unavailable", "not ready: root keys\n"),
+        ("GET /", "200 OK", "</html>\n"),
+        ("GET /secret", "404 Not Found", "not found\n"),
+        ("DELETE /metrics", "405 Method Not Allowed", "only\n"),
+    ] {
+        let response = exchange(address, &format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {response}");
+        assert!(response.ends_with(body), "{request}: {response}");
+    }
+    let _ = shutdown.send(());
+    server.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_header_over_8_kib_is_refused() {
+    let (address, _shutdown, _server) = start().await;
+    let long = "x".repeat(9_000);
+    let response = exchange(address, &format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n")).await;
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_does_not_arrive_ends_the_connection_after_10_s() {
+    let (address, _shutdown, _server) = start().await;
+    let start = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(b"GET /livez HT").await.expect("sent");
+    let mut rest = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut rest).await {}
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    assert!((9..=11).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_65th_connection_waits_until_one_of_64_ends() {
+    let (address, _shutdown, _server) = start().await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(TcpStream::connect(address).await.expect("connected"));
+    }
+    let waiting = exchange(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let waiting = tokio::spawn(waiting);
+    tokio::time::timeout(Duration::from_secs(30), async {
+        assert!(waiting.await.expect("ran").starts_with("HTTP/1.1 200 OK"));
+    })
+    .await
+    .expect("served once the silent ones were dropped");
+}
