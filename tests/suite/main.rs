@@ -14,6 +14,7 @@
 mod dnssec_properties;
 mod dnssec_vectors;
 mod http_pages;
+mod resolver_world;
 mod scenarios;
 mod socketmap_server;
 mod support;

@@ -8,13 +8,15 @@ use crate::support::serve::Served;
 use crate::support::world::World;
 use crate::support::zone::{Delegation, Denial, Zone};
 
-fn sample() -> Vec<Zone> {
+pub fn sample() -> Vec<Zone> {
     let mail = "
         @ MX 10 mx
         mx A 192.0.2.1
         _25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
         *.wild A 192.0.2.7
         alias CNAME mx
+        lost CNAME nowhere
+        to-wild CNAME some.wild
         a.b.ent A 192.0.2.9
         ";
     vec![
@@ -24,8 +26,8 @@ fn sample() -> Vec<Zone> {
         Zone::new("net").signed(14).denial(Denial::nsec3()),
         Zone::new("rsa.com").signed(8).records(mail),
         Zone::new("ed.com").signed(15).denial(Denial::nsec3()).records(mail),
-        Zone::new("plain.com").records(mail),
-        Zone::new("ec.org").signed(13).records(mail).records("away DNAME ed.com."),
+        Zone::new("plain.com").records(mail).records("out CNAME mx.ec.org."),
+        Zone::new("ec.org").signed(13).records(mail).records("away DNAME ed.com.\n into CNAME mx.plain.com."),
         Zone::new("island.org").signed(13).delegation(Delegation::Insecure).records(mail),
         Zone::new("sha512.net")
             .signed(10)

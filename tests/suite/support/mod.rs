@@ -6,6 +6,8 @@
 pub mod answer;
 pub mod fault;
 pub mod key;
+pub mod lab;
+pub mod memory;
 pub mod name;
 pub mod record;
 pub mod serve;

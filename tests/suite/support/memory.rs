@@ -1,0 +1,129 @@
+//! A [`World`] behind the engine's own network interface, without sockets: every exchange takes a fixed time on
+//! tokio's paused clock, so that elapsed time counts exchanges that waited for each other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use postseal::dns::BoxFuture;
+use postseal::resolver::transport::{Accept, NetError, Network};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::wire::Question;
+use super::world::{Action, World};
+
+/// See the module.
+pub struct MemoryNetwork {
+    world: Arc<World>,
+    /// There and back.
+    round_trip: Duration,
+    /// Part of the packets that get lost, each way.
+    loss: f64,
+    random: Mutex<StdRng>,
+    timeline: Mutex<Vec<(Instant, String)>>,
+}
+
+impl MemoryNetwork {
+    pub fn new(world: Arc<World>, round_trip: Duration) -> Self {
+        let random = Mutex::new(StdRng::seed_from_u64(0));
+        Self { world, round_trip, loss: 0.0, random, timeline: Mutex::default() }
+    }
+
+    /// Loses this part of all packets, each way, by dice thrown from `seed`.
+    pub fn losing(mut self, loss: f64, seed: u64) -> Self {
+        self.loss = loss;
+        self.random = Mutex::new(StdRng::seed_from_u64(seed));
+        self
+    }
+
+    /// Every question with the time it left, for people to read.
+    pub fn timeline(&self, since: Instant) -> String {
+        let lines = self.timeline.lock();
+        lines
+            .iter()
+            .map(|(at, line)| format!("{:>6} ms {line}\n", at.saturating_duration_since(since).as_millis()))
+            .collect()
+    }
+
+    fn note(&self, server: SocketAddr, query: &[u8], kind: &str) {
+        if let Some(question) = Question::parse(query) {
+            let line = format!("{kind} {} {} {}", server.ip(), question.name, question.rtype);
+            self.timeline.lock().push((Instant::now(), line));
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.loss > 0.0 && self.random.lock().random_bool(self.loss)
+    }
+
+    async fn datagram(&self, server: SocketAddr, query: &[u8], accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
+        self.note(server, query, "udp");
+        sleep(self.round_trip / 2).await;
+        if !self.is_lost()
+            && let Action::Reply(replies) = self.world.answer(server.ip(), query, false)
+        {
+            let arrived = Instant::now();
+            for (after, octets) in replies {
+                sleep_until(arrived + after + self.round_trip / 2).await;
+                if accept(&octets) && !self.is_lost() {
+                    return Ok(octets);
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn segment(&self) {
+        sleep(self.round_trip / 2).await;
+        let mut resend = Duration::from_secs(1); // RFC 6298 §2
+        while self.is_lost() {
+            sleep(resend).await;
+            resend *= 2;
+        }
+    }
+
+    async fn stream(&self, server: SocketAddr, query: &[u8], accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
+        self.note(server, query, "tcp");
+        for _ in 0..3 {
+            self.segment().await; // SYN, SYN-ACK, then the question
+        }
+        match self.world.answer(server.ip(), query, true) {
+            Action::Close => Err(NetError::Closed),
+            Action::Reply(replies) => {
+                for (after, octets) in replies {
+                    sleep(after).await;
+                    self.segment().await;
+                    return if accept(&octets) { Ok(octets) } else { Err(NetError::Closed) };
+                }
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl Network for MemoryNetwork {
+    fn udp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        let exchange = self.datagram(server, query, accept);
+        Box::pin(async move { timeout(limit, exchange).await.unwrap_or(Err(NetError::Timeout)) })
+    }
+
+    fn tcp<'a>(
+        &'a self,
+        server: SocketAddr,
+        query: &'a [u8],
+        accept: Accept<'a>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
+        let exchange = self.stream(server, query, accept);
+        Box::pin(async move { timeout(limit, exchange).await.unwrap_or(Err(NetError::Timeout)) })
+    }
+}
