@@ -4,6 +4,7 @@
 //! a referral, an RRset found elsewhere in the script, or NODATA. Such queries are counted.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,8 +20,35 @@ use postseal::resolver::transport::{Accept, NetError, Network};
 use super::records::TextRecord;
 use super::script::{Entry, Range, Script};
 
-/// One question of the engine that the script did not foresee.
-pub type Unscripted = (IpAddr, Name, RecordType);
+/// One question of the engine, as it came to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The server.
+    pub server: IpAddr,
+    /// The name, lower case.
+    pub name: Name,
+    /// The type.
+    pub rtype: RecordType,
+    /// How the answer came about.
+    pub answered: Answered,
+}
+
+/// How a server comes to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The script has it.
+    Scripted,
+    /// The script's zones imply it.
+    Implied,
+    /// Nobody is there at this step.
+    Silence,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ({:?})", self.server, self.name, self.rtype, self.answered)
+    }
+}
 
 /// The servers of one scenario.
 pub struct ScriptedServers {
@@ -28,13 +56,13 @@ pub struct ScriptedServers {
     step: AtomicU32,
     /// Zones by name, with the addresses of their name servers wherever the script gives them.
     zones: HashMap<Name, Vec<IpAddr>>,
-    unscripted: Mutex<Vec<Unscripted>>,
-    queries: AtomicU32,
+    asked: Mutex<Vec<Asked>>,
 }
 
 /// Flags, code and sections of a reply.
 struct Reply {
-    question: (Name, RecordType),
+    /// `None`: a reply without a question section.
+    question: Option<(Name, RecordType)>,
     authoritative: bool,
     flags: Vec<String>,
     rcode: u16,
@@ -64,7 +92,7 @@ impl ScriptedServers {
             zones.entry(record.name.clone()).or_default().extend(of_server);
         }
         zones.entry(Name::root()).or_default().extend(&script.roots);
-        Self { script, step: AtomicU32::new(0), zones, unscripted: Mutex::default(), queries: AtomicU32::new(0) }
+        Self { script, step: AtomicU32::new(0), zones, asked: Mutex::default() }
     }
 
     /// Ranges are chosen by this step number from now on.
@@ -72,27 +100,27 @@ impl ScriptedServers {
         self.step.store(step, Ordering::SeqCst);
     }
 
-    /// What the engine asked beyond the script.
-    pub fn unscripted(&self) -> Vec<Unscripted> {
-        self.unscripted.lock().clone()
-    }
-
-    /// How many queries the engine sent.
-    pub fn queries(&self) -> u32 {
-        self.queries.load(Ordering::SeqCst)
+    /// All that the engine asked so far, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().clone()
     }
 
     /// The answer of the server at `address`, or silence.
     fn answer(&self, address: IpAddr, octets: &[u8]) -> Option<Vec<u8>> {
         let query = Message::parse(octets).expect("the engine sends well-formed queries");
         let question = query.question.clone().expect("the engine asks one question");
-        self.queries.fetch_add(1, Ordering::SeqCst);
+        let note = |answered| {
+            let name = question.name.to_lowercase();
+            self.asked.lock().push(Asked { server: address, name, rtype: question.rtype, answered });
+        };
         let ranges: Vec<&Range> = self.active().filter(|range| range.addresses.contains(&address)).collect();
         if ranges.is_empty() {
+            note(Answered::Silence);
             return None;
         }
         let scripted = ranges.iter().flat_map(|range| &range.entries).find(|entry| fits(entry, &question));
         if let Some(entry) = scripted {
+            note(Answered::Scripted);
             if let Some(raw) = &entry.raw {
                 let mut raw = raw.clone();
                 if entry.adjust.iter().any(|word| word == "copy_id") {
@@ -102,7 +130,7 @@ impl ScriptedServers {
             }
             return Some(encode(&query, &question, &Reply::scripted(entry, &question)));
         }
-        self.unscripted.lock().push((address, question.name.to_lowercase(), question.rtype));
+        note(Answered::Implied);
         Some(encode(&query, &question, &self.implied(address, &question)))
     }
 
@@ -115,7 +143,7 @@ impl ScriptedServers {
     fn implied(&self, address: IpAddr, question: &Question) -> Reply {
         let name = question.name.to_lowercase();
         let mut reply = Reply {
-            question: (question.name.clone(), question.rtype),
+            question: Some((question.name.clone(), question.rtype)),
             authoritative: true,
             flags: Vec::new(),
             rcode: 0,
@@ -225,14 +253,14 @@ impl ScriptedServers {
 
 impl Reply {
     fn scripted(entry: &Entry, question: &Question) -> Self {
-        let copied = entry.adjust.iter().any(|word| word == "copy_query") || entry.question.is_none();
+        let copied = entry.adjust.iter().any(|word| word == "copy_query");
         let asked = (question.name.clone(), question.rtype);
         Self {
             question: match &entry.question {
+                _ if copied => Some(asked),
                 // A server gives the name back in the case it came (0x20).
-                Some((name, rtype)) if !copied && *name != question.name => (name.clone(), *rtype),
-                Some((_, rtype)) if !copied => (asked.0, *rtype),
-                _ => asked,
+                Some((name, rtype)) if *name == question.name => Some((asked.0, *rtype)),
+                scripted => scripted.clone(),
             },
             authoritative: entry.flag("AA"),
             flags: entry.flags.clone(),
@@ -283,12 +311,14 @@ fn encode(query: &Message, asked: &Question, reply: &Reply) -> Vec<u8> {
     );
     let edns = query.edns.is_some();
     let count = |section: usize| u16::try_from(reply.sections[section].len()).expect("a short section");
-    for count in [1, count(0), count(1), count(2) + u16::from(edns)] {
+    for count in [u16::from(reply.question.is_some()), count(0), count(1), count(2) + u16::from(edns)] {
         out.extend(count.to_be_bytes());
     }
-    push_name(&mut out, &reply.question.0);
-    out.extend(u16::from(reply.question.1).to_be_bytes());
-    out.extend(asked.class.to_be_bytes());
+    if let Some((name, rtype)) = &reply.question {
+        push_name(&mut out, name);
+        out.extend(u16::from(*rtype).to_be_bytes());
+        out.extend(asked.class.to_be_bytes());
+    }
     for record in reply.sections.iter().flatten() {
         push_name(&mut out, &record.name);
         out.extend(u16::from(record.rtype).to_be_bytes());
@@ -407,7 +437,6 @@ SCENARIO_END
         let scripted = ask(&servers, "192.0.2.1", "wWw.example.", RecordType::A).await.expect("an answer");
         assert_eq!((scripted.id, scripted.authority[0].rtype), (7, RecordType::NS));
         assert!(scripted.question.expect("a question").name.eq_case(&Name::from_str("wWw.example.").expect("a name")));
-        assert_eq!(servers.unscripted(), []);
         let referral = ask(&servers, "192.0.2.1", "other.example.", RecordType::TLSA).await.expect("an answer");
         assert!(!referral.authoritative && referral.answer.is_empty());
         assert_eq!((referral.authority[0].rtype, referral.additional.len()), (RecordType::NS, 1));
@@ -421,6 +450,8 @@ SCENARIO_END
         assert_eq!(refused.rcode, Rcode::Refused);
         servers.set_step(11);
         assert_eq!(ask(&servers, "192.0.2.2", "example.", RecordType::DNSKEY).await, Err(NetError::Timeout));
-        assert_eq!((servers.unscripted().len(), servers.queries()), (4, 7));
+        use Answered::{Implied, Scripted, Silence};
+        let answered: Vec<Answered> = servers.asked().iter().map(|asked| asked.answered).collect();
+        assert_eq!(answered, [Scripted, Implied, Implied, Scripted, Implied, Implied, Silence]);
     }
 }
