@@ -8,7 +8,7 @@ use postseal::clock::Clock;
 use postseal::dns::Failure;
 use postseal::resolver::anchors::file::parse_anchors;
 use postseal::resolver::message::{Message, Query, Rcode};
-use postseal::resolver::rrset::RrSet;
+use postseal::resolver::rrset::{RrSet, Rrsig};
 use postseal::resolver::settings::Settings;
 use postseal::resolver::{End, Engine, Flags, Part, Resolution};
 
@@ -124,6 +124,11 @@ fn fill(message: &mut Message, entry: &Entry, outcome: Result<&Resolution, &Fail
     message.authentic = resolution.security.is_secure() && (dnssec || entry.flag("AD"));
     message.rcode = if resolution.end == End::NxDomain { Rcode::NxDomain } else { Rcode::NoError };
     message.answer = sections(&resolution.answer);
+    // Asked for by type, signatures are records like others; off the wire they read as loose ones.
+    for set in message.answer.extract_if(.., |set| set.rtype == RecordType::RRSIG) {
+        let sigs = set.rdatas.iter().map(|rdata| Rrsig::parse(rdata, set.ttl).expect("a signature"));
+        message.loose_sigs.extend(sigs.map(|sig| (set.name.clone(), sig)));
+    }
     message.authority = sections(&resolution.authority);
 }
 
