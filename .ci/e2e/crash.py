@@ -2,14 +2,17 @@
 """Kills postseal at random moments while it learns policies; none that it has answered by may be gone afterwards.
 
 Each round: postseal starts, is asked for MTA-STS domains that it does not know yet, and is killed (SIGKILL). Then it
-starts again with the network cut off, and must answer `secure` for every domain of which it ever said so.
+starts again with the network cut off, and must answer `secure` for every domain of which it ever said so. At last, one
+byte of its store is changed at a time: it must start, and still have nine tenths of them.
 
-usage: crash.py --binary target/release/postseal [--rounds 50] [--seed N] [--keep]
+usage: crash.py --binary target/release/postseal [--rounds 50] [--damages 20] [--seed N] [--keep]
 """
 
 import argparse
+import os
 import random
 import re
+import shutil
 import sys
 import threading
 import time
@@ -55,14 +58,35 @@ class Crash:
         self.lab.kill("postseal")
         for asker in askers:
             asker.join()
+        return self.missing()
+
+    def missing(self):
+        """Starts without a network; the promises that are not kept, as (domain, reply)."""
         self.lab.run("ip", "route", "del", "local", labs.NETWORK, "dev", "lo")
-        try:
-            self.daemon.start(ready=False)
-            replies = {name: self.daemon.ask(name) for name in sorted(self.promised)}
-            self.lab.kill("postseal")
-        finally:
-            self.lab.run("ip", "route", "add", "local", labs.NETWORK, "dev", "lo")
+        self.daemon.start(ready=False)
+        replies = {name: self.daemon.ask(name) for name in sorted(self.promised)}
+        self.lab.kill("postseal")
+        self.lab.run("ip", "route", "add", "local", labs.NETWORK, "dev", "lo")
         return [(name, reply) for name, reply in replies.items() if not re.match(SECURE, reply)]
+
+    def damage(self):
+        """Changes one byte of one file of the store, looks what is missing, and puts the store back."""
+        whole, state = self.lab.path("whole"), self.daemon.state
+        shutil.copytree(state, whole)
+        self.lab.run("chown", "-R", "nobody", whole)
+        files = sorted(os.path.join(top, name) for top, _, names in os.walk(state) for name in names)
+        path = self.random.choice([file for file in files if os.path.isfile(file) and os.path.getsize(file)])
+        with open(path, "r+b") as file:
+            offset = file.seek(self.random.randrange(os.path.getsize(path)))
+            value = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([value ^ self.random.randrange(1, 256)]))
+        try:
+            missing = self.missing()
+        finally:
+            shutil.rmtree(state)
+            os.rename(whole, state)
+        return f"byte {offset} of {os.path.relpath(path, state)}", len(missing)
 
     def ask_all(self, waiting):
         """Asks until nothing is left or nobody answers, and notes each promise."""
@@ -89,6 +113,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--binary", required=True, help="postseal")
     arguments.add_argument("--rounds", type=int, default=50)
+    arguments.add_argument("--damages", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--keep", action="store_true", help="leave the working directory, with all logs")
     options = arguments.parse_args()
@@ -101,6 +126,7 @@ def main():
             lost += len(missing)
             for name, reply in missing[:3]:
                 print(f"      round {number}: {name}: {reply!r}")
+        damages = [crash.damage() for _ in range(options.damages)]
         learnt = len(crash.promised)
         # Deaths that come before anything is learnt, or after everything is, would prove nothing.
         sensible = 0.1 < learnt / (PER_ROUND * options.rounds) < 0.95
@@ -108,9 +134,14 @@ def main():
             f"{'ok   ' if sensible else 'FAIL '} killed while learning: {learnt} of {PER_ROUND * options.rounds} learnt"
         )
         print(f"{'FAIL ' if lost else 'ok   '} {options.rounds} kills, {lost} answers lost, seed {options.seed}")
-        sys.exit(bool(lost) or not sensible)
+        harmful = [f"{where} costs {missing} of {learnt}" for where, missing in damages if missing > learnt / 10]
+        most = max((missing for _, missing in damages), default=0)
+        print(
+            f"{'FAIL ' if harmful else 'ok   '} {len(damages)} damaged bytes, at most {most} of {learnt} lost {harmful}"
+        )
+        sys.exit(bool(lost) or not sensible or bool(harmful))
     except labs.LabError as error:
-        print(f"FAIL  the lab works: {error}")
+        print(f"FAIL  the run came to its end: {error}")
         sys.exit(1)
 
 

@@ -43,15 +43,15 @@ class Daemon:
 
     def __init__(self, lab, binary, zones, authority, overrides, dns):
         self.lab = lab
-        state = os.path.dirname(lab.path("state/x"))
-        lab.run("chown", "nobody", state)
+        self.state = os.path.dirname(lab.path("state/x"))
+        lab.run("chown", "nobody", self.state)
         # A copy: the build directory may lie where an ordinary user cannot reach.
         self.binary = lab.path("postseal")
         lab.run("install", "-m", "755", binary, self.binary)
         self.config = lab.write(
             "postseal.toml",
             CONFIG.format(
-                state=state,
+                state=self.state,
                 port=PORT,
                 http_port=HTTP_PORT,
                 dns='["127.0.0.1:53"]' if dns else "[]",

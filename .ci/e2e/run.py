@@ -193,7 +193,7 @@ def main():
         run.send()
         run.check()
     except labs.LabError as error:
-        run.tell("the lab works", [str(error)])
+        run.tell("the run came to its end", [str(error)])
     if run.failed:
         print("--- postseal's log", lab.read("postseal.log")[-6000:], sep="\n")
     seconds = time.monotonic() - started
