@@ -15,6 +15,7 @@ mod dnssec_properties;
 mod dnssec_vectors;
 mod http_pages;
 mod resolver_world;
+mod round_trips;
 mod scenarios;
 mod socketmap_server;
 mod support;

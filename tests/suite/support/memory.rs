@@ -40,8 +40,9 @@ impl MemoryNetwork {
     }
 
     /// Every question with the time it left, for people to read.
-    pub fn timeline(&self, since: Instant) -> String {
+    pub fn timeline(&self) -> String {
         let lines = self.timeline.lock();
+        let Some(since) = lines.first().map(|(at, _)| *at) else { return String::new() };
         lines
             .iter()
             .map(|(at, line)| format!("{:>6} ms {line}\n", at.saturating_duration_since(since).as_millis()))

@@ -9,6 +9,7 @@ pub mod key;
 pub mod lab;
 pub mod memory;
 pub mod name;
+pub mod policy_lab;
 pub mod record;
 pub mod serve;
 pub mod wire;
