@@ -12,6 +12,7 @@
 )]
 
 mod dnssec_properties;
+mod dnssec_rules;
 mod dnssec_vectors;
 mod http_pages;
 mod resolver_world;

@@ -442,7 +442,8 @@ impl Zone {
     }
 }
 
-fn denial_set(name: Name, rtype: RecordType, rdata: Vec<u8>) -> RrSet {
+/// An NSEC or NSEC3 RRset of one record, unsigned.
+pub fn denial_set(name: Name, rtype: RecordType, rdata: Vec<u8>) -> RrSet {
     RrSet { name, rtype, ttl: TTL, rdatas: vec![rdata.into()], sigs: Vec::new() }
 }
 
