@@ -20,6 +20,7 @@ pub mod config;
 pub mod dns;
 pub mod http;
 pub mod limits;
+pub mod listener;
 pub mod names;
 pub mod policy;
 pub mod resolver;

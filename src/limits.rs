@@ -217,3 +217,22 @@ pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HTTP_CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Connections at once.
 pub const HTTP_CONNECTIONS: usize = 64;
+
+// --- DNS service for Postfix (`listener`).
+
+/// Queries under way at once for one client; Postfix with 100 deliveries has some 300.
+pub const DNS_QUERIES_PER_CLIENT: usize = 1_000;
+/// Queries under way at once.
+pub const DNS_QUERIES: usize = 4_000;
+/// TCP connections at once, and of them from one client.
+pub const DNS_CONNECTIONS: usize = 256;
+/// See [`DNS_CONNECTIONS`].
+pub const DNS_CONNECTIONS_PER_CLIENT: usize = 64;
+/// Queries under way on one TCP connection; further ones wait in the kernel's buffer (RFC 7766 §6.2.1.1).
+pub const DNS_QUERIES_PER_CONNECTION: usize = 64;
+/// How long a TCP connection may be idle, or take to send or receive one message (RFC 7766 §6.2.3).
+pub const DNS_TCP_IDLE: Duration = Duration::from_secs(10);
+/// Largest UDP answer to a client on this host, where nothing fragments; others get [`EDNS_UDP_PAYLOAD`].
+pub const DNS_LOOPBACK_PAYLOAD: u16 = 4_096;
+/// REFUSED answers in a second, over all strangers; more would make us a mirror for forged queries.
+pub const DNS_REFUSALS_PER_SECOND: u32 = 200;

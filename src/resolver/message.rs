@@ -267,6 +267,10 @@ impl Message {
     }
 
     fn read_opt(&mut self, class: u16, ttl: u32, octets: &[u8]) -> Result<(), MessageError> {
+        // RFC 6891 §6.1.1: more than one is an error.
+        if self.edns.is_some() {
+            return Err(MessageError::Malformed);
+        }
         let [extended, version, flags, _] = ttl.to_be_bytes();
         let mut edns = Edns { payload: class, version, dnssec_ok: flags & 0x80 != 0, options: Vec::new() };
         let mut rest = octets;

@@ -1,0 +1,180 @@
+//! The sockets of the service: UDP and TCP on each address.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::limits;
+
+/// Kernel buffer for queries that wait while all workers are busy.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// Ports that need a privilege, unless the system says otherwise (ip(7), ip_unprivileged_port_start).
+const PRIVILEGED: u16 = 1024;
+/// Where Linux tells from which port on no privilege is needed.
+const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// Bound sockets, ready for [`super::run`].
+#[derive(Debug, Default)]
+pub struct Sockets {
+    pub(super) udp: Vec<UdpSocket>,
+    pub(super) tcp: Vec<TcpListener>,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The port is below 1024 and this process may not bind it.
+    #[error(
+        "cannot listen for DNS on {address}: port {} needs a privilege that this process lacks. Give it \
+         CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE; Docker: --cap-add \
+         NET_BIND_SERVICE), or set the sysctl net.ipv4.ip_unprivileged_port_start to {} or less, or let systemd \
+         hand over the socket, or use a port from 1024 on", .address.port(), .address.port()
+    )]
+    Privilege {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Something else listens there.
+    #[error(
+        "cannot listen for DNS on {address} ({transport}): another program listens there (systemd-resolved, \
+         dnsmasq, unbound, named?); stop it or use another loopback address, like 127.0.0.53 or 127.0.0.2"
+    )]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+        /// `UDP` or `TCP`.
+        transport: &'static str,
+    },
+    /// The address is not one of this host.
+    #[error("cannot listen for DNS on {address}: this host has no such address{}", no_ipv6(.address))]
+    NoSuchAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen for DNS on {address} ({transport}): {source}")]
+    Io {
+        /// The address.
+        address: SocketAddr,
+        /// `UDP` or `TCP`.
+        transport: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn no_ipv6(address: &SocketAddr) -> &'static str {
+    if address.is_ipv6() { " (is IPv6 off?)" } else { "" }
+}
+
+impl Sockets {
+    /// Binds UDP and TCP on each address. With port 0, both get the same port, which the system chooses. Needs a
+    /// tokio runtime.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let mut sockets = Self::default();
+        for &address in addresses {
+            let (udp, tcp) = bind_both(address)?;
+            sockets.udp.push(udp);
+            sockets.tcp.push(tcp);
+        }
+        Ok(sockets)
+    }
+
+    /// Adds sockets that somebody else bound, such as systemd.
+    pub fn adopt(&mut self, udp: Vec<std::net::UdpSocket>, tcp: Vec<std::net::TcpListener>) -> io::Result<()> {
+        for socket in udp {
+            socket.set_nonblocking(true)?;
+            self.udp.push(UdpSocket::from_std(socket)?);
+        }
+        for listener in tcp {
+            listener.set_nonblocking(true)?;
+            self.tcp.push(TcpListener::from_std(listener)?);
+        }
+        Ok(())
+    }
+
+    /// The UDP addresses with the ports that the system chose.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Nothing is bound.
+    pub fn is_empty(&self) -> bool {
+        self.udp.is_empty() && self.tcp.is_empty()
+    }
+}
+
+/// UDP and TCP at one address. A port that the system chooses for one may be taken for the other: try again.
+fn bind_both(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
+    const TRIES: usize = 20;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let udp = bind_udp(address).map_err(|source| error(address, "UDP", source))?;
+        let chosen = udp.local_addr().map_err(|source| error(address, "UDP", source))?;
+        match bind_tcp(chosen) {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(source) if address.port() == 0 && source.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {}
+            Err(source) => return Err(error(chosen, "TCP", source)),
+        }
+    }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    // As much as the system grants.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for connections that ended a minute ago.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // Its own family only: 0.0.0.0 and [::] can both be listed.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn error(address: SocketAddr, transport: &'static str, source: io::Error) -> BindError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < unprivileged_start() => BindError::Privilege { address },
+        io::ErrorKind::AddrInUse => BindError::InUse { address, transport },
+        io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address },
+        _ => BindError::Io { address, transport, source },
+    }
+}
+
+fn unprivileged_start() -> u16 {
+    std::fs::read_to_string(UNPRIVILEGED_START).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(PRIVILEGED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_its_address() {
+        let first = Sockets::bind(&["127.0.0.1:0".parse().expect("an address")]).expect("bound");
+        let address = first.addresses()[0];
+        assert_eq!(first.tcp[0].local_addr().expect("an address"), address);
+        let error = Sockets::bind(&[address]).expect_err("in use");
+        assert!(matches!(error, BindError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let elsewhere = Sockets::bind(&["192.0.2.1:5353".parse().expect("an address")]).expect_err("not ours");
+        assert!(matches!(elsewhere, BindError::NoSuchAddress { .. }), "{elsewhere}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Why there is no answer, in the words of Extended DNS Errors (RFC 8914 §4).
+
+use crate::dns::{Bogus, Cause, Failure};
+
+/// Longest text; clients show it in one line.
+const TEXT: usize = 200;
+
+/// An INFO-CODE with its EXTRA-TEXT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExtendedError {
+    pub code: u16,
+    pub text: String,
+}
+
+impl ExtendedError {
+    /// An error with a text of our own.
+    pub fn new(code: u16, text: &str) -> Self {
+        Self { code, text: text.to_owned() }
+    }
+
+    /// Prohibited: the client is not in `dns.allow`.
+    pub fn prohibited() -> Self {
+        Self::new(18, "")
+    }
+
+    /// Not Supported.
+    pub fn not_supported() -> Self {
+        Self::new(21, "")
+    }
+
+    /// Not Authoritative: only recursive service is offered (RD was not set).
+    pub fn recursion_only() -> Self {
+        Self::new(20, "recursive queries only")
+    }
+
+    /// The option's octets: code and text (RFC 8914 §2).
+    pub fn octets(&self) -> Vec<u8> {
+        let mut end = self.text.len().min(TEXT);
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = self.text.get(..end).unwrap_or_default();
+        [&self.code.to_be_bytes(), text.as_bytes()].concat()
+    }
+}
+
+impl From<&Failure> for ExtendedError {
+    fn from(failure: &Failure) -> Self {
+        Self { code: code(&failure.cause), text: failure.to_string() }
+    }
+}
+
+fn code(cause: &Cause) -> u16 {
+    match cause {
+        Cause::Bogus(bogus) => match bogus {
+            Bogus::Expired { .. } => 7,
+            Bogus::NotYetValid { .. } => 8,
+            Bogus::NoDnskey | Bogus::NoMatchingKey { .. } => 9,
+            Bogus::MissingSignature { .. } => 10,
+            Bogus::DenialNotProven => 12,
+            Bogus::BadSignature { .. }
+            | Bogus::UnknownKey { .. }
+            | Bogus::WrongSigner { .. }
+            | Bogus::TooMuchWork(_) => 6,
+        },
+        // No Reachable Authority, Network Error, Other.
+        Cause::Timeout | Cause::NoServers | Cause::Lame | Cause::ServFail => 22,
+        Cause::Network | Cause::Malformed => 23,
+        Cause::AliasChain | Cause::Budget(_) | Cause::Overloaded => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::rr::{Name, RecordType};
+
+    #[test]
+    fn a_failure_names_its_code_and_its_reason() {
+        let cause = Cause::Bogus(Bogus::Expired { at: 1_790_812_800, tag: 7 });
+        let error = ExtendedError::from(&Failure::new(Name::root(), RecordType::MX, cause));
+        assert_eq!(error.octets(), b"\0\x07MX lookup: signature expired 2026-10-01 (key tag 7)");
+        assert_eq!(ExtendedError::new(0, &"ä".repeat(150)).octets().len(), 2 + TEXT);
+        assert_eq!(ExtendedError::new(0, &format!("x{}", "ä".repeat(150))).octets().len(), 2 + TEXT - 1);
+    }
+}
