@@ -157,6 +157,9 @@ const NSEC3PARAM: u16 = 51;
 /// Types a question may have.
 pub const QUESTION_TYPES: [u16; 10] = [1, 15, 16, 52, NS, CNAME, SOA, DNAME, DS, 65280];
 
+/// What ordinary names hold.
+const PLAIN: [&[u16]; 4] = [&[1], &[15, 52], &[16], &[1, 65280]];
+
 const LABELS: [&str; 8] = ["a", "b", "*", "aa", "A-", "_25", "z", "\\000"];
 
 /// A name of one to three labels below `parent`.
@@ -185,9 +188,10 @@ impl Zone {
             let types: &[u16] = match dice.below(8) {
                 0 | 1 if !name.is_wildcard() => &[NS],
                 2 if !name.is_wildcard() => &[NS, DS],
-                3 if !name.is_wildcard() => *dice.pick(&[&[DNAME][..], &[DNAME, 1]]),
+                3 if !name.is_wildcard() && dice.one_in(2) => &[DNAME],
+                3 if !name.is_wildcard() => &[DNAME, 1],
                 4 => &[CNAME],
-                _ => *dice.pick(&[&[1][..], &[15, 52], &[16], &[1, 65280]]),
+                _ => PLAIN[dice.below(PLAIN.len())],
             };
             nodes.insert(name, types.iter().copied().collect());
         }
