@@ -497,6 +497,15 @@ fn compact_denial_says_which_names_do_not_exist() {
         let absent = denials.name_error(&name("a.example."), &Budget::default());
         assert_eq!(absent.is_ok(), expected == Some(true), "{what}");
         assert!(denials.name_error(&name("b.example."), &Budget::default()).is_err(), "{what}: another name");
+
+        let hash = nsec3_hash(&name("a.example."), &[], 0);
+        let bits: Vec<u16> = of.iter().copied().filter(|rtype| *rtype != 47).collect();
+        let rdata = [&[1, 0, 0, 0, 0, 20][..], &hash, &types(&bits)].concat();
+        let owner = child(&name("example."), &base32hex(&hash));
+        let sets = [signer.sign(denial_set(owner, RecordType::NSEC3, rdata))];
+        let denials = Denials::collect(&name("example."), &sets, &signer.keys(), NOW, &Budget::default()).0;
+        let proof = denials.no_data(&name("a.example."), RecordType::MX, &Budget::default());
+        assert_eq!(proof.ok().map(|proof| proof.nxdomain), expected, "{what}, NSEC3");
     }
 }
 

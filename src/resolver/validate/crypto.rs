@@ -1,4 +1,6 @@
 //! The bridge to `ring`: DNSSEC's forms of keys and signatures in, a verdict out.
+//!
+//! RSA keys of fewer than 1024 or more than 8192 bits verify nothing: `ring` does not take them.
 
 use ring::{digest, signature};
 

@@ -177,7 +177,13 @@ impl Denier for Nsec3Chain {
         if let Some(proof) = self.too_costly() {
             return Ok(proof.of_absence());
         }
-        let Status::Absent(encloser) = self.status(qname, budget)? else { return Err(Bogus::DenialNotProven) };
+        let encloser = match self.status(qname, budget)? {
+            Status::Exists(record) if record.types.is_nxname() => {
+                return Ok(Proof::resting_on([record.source]).of_absence()); // RFC 9824 §3.1, hashed
+            }
+            Status::Exists(_) | Status::Unknown => return Err(Bogus::DenialNotProven),
+            Status::Absent(encloser) => encloser,
+        };
         let wildcard = self.parameters.hash(&wildcard_of(&encloser.name)?, budget)?;
         let wildcard = self.covering(&wildcard).ok_or(Bogus::DenialNotProven)?;
         Ok(encloser.proof(Some(wildcard)).of_absence())
@@ -189,6 +195,9 @@ impl Denier for Nsec3Chain {
             return Ok(proof);
         }
         let encloser = match self.status(qname, budget)? {
+            Status::Exists(record) if record.types.is_nxname() => {
+                return Ok(Proof::resting_on([record.source]).of_absence());
+            }
             Status::Exists(record) if record.types.denies(qname, qtype) => {
                 return Ok(Proof::resting_on([record.source]));
             }
@@ -197,7 +206,9 @@ impl Denier for Nsec3Chain {
         };
         let wildcard = wildcard_of(&encloser.name)?;
         match self.matching(&self.parameters.hash(&wildcard, budget)?) {
-            Some(record) if record.types.denies(&wildcard, qtype) => Ok(encloser.proof(Some(record))),
+            Some(record) if !record.types.is_nxname() && record.types.denies(&wildcard, qtype) => {
+                Ok(encloser.proof(Some(record)))
+            }
             Some(_) => Err(Bogus::DenialNotProven),
             // In an opt-out span an insecure delegation has no record, nor has an empty non-terminal that
             // exists only because of one (RFC 5155 §8.6, §7.1): nothing is claimed.
