@@ -1,6 +1,7 @@
 //! The engine's face: questions in, validated answers out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 
@@ -14,6 +15,7 @@ use super::trust::ZoneTrust;
 use crate::clock::Clock;
 use crate::dns::{Answer, BoxFuture, Cause, Failure, Lookup};
 use crate::limits;
+use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
 
 /// A validating recursive resolver. Cheap to clone; all clones share caches and work under way.
 #[derive(Clone)]
@@ -51,14 +53,17 @@ impl Engine {
             async move {
                 let context = core.context(flags.checking_disabled);
                 let late = Failure::new(name.clone(), rtype, Cause::Timeout);
+                let begun = core.clock.instant();
                 let answer = core.answer(&context, name, rtype);
-                match tokio::time::timeout_at(context.deadline, answer).await {
+                let outcome = match tokio::time::timeout_at(context.deadline, answer).await {
                     Ok(outcome) => outcome.map(Arc::new),
                     Err(_) => {
                         core.failures.insert(late.clone(), core.now());
                         Err(late)
                     }
-                }
+                };
+                count(&outcome, core.clock.instant() - begun);
+                outcome
             }
         });
         flight.await
@@ -86,6 +91,18 @@ impl Engine {
     pub fn cache_bytes(&self) -> u64 {
         self.core.cache.bytes()
     }
+}
+
+/// Counts a lookup that the cache could not answer (design §12).
+fn count(outcome: &Result<Arc<Resolution>, Failure>, took: Duration) {
+    let result = match outcome {
+        Ok(resolution) if resolution.security.is_secure() => "secure",
+        Ok(_) => "insecure",
+        Err(failure) if failure.is_bogus() => "bogus",
+        Err(_) => "failed",
+    };
+    metrics::counter!(VALIDATIONS, "result" => result).increment(1);
+    metrics::histogram!(LOOKUP_DURATION).record(took.as_secs_f64());
 }
 
 impl Lookup for Engine {
