@@ -46,6 +46,8 @@ pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);
 
 // --- Trust anchor and root hint files.
 
+/// Keys of one zone that are followed at once; the root has had at most three.
+pub const ANCHOR_KEYS: usize = 16;
 /// Largest such file that is read; IANA's are below 4 KiB.
 pub const ANCHOR_FILE_BYTES: u64 = 1 << 20;
 

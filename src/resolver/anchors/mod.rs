@@ -5,6 +5,7 @@
 
 pub mod file;
 mod lines;
+pub mod rfc5011;
 mod xml;
 
 use std::net::IpAddr;
