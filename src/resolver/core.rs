@@ -88,10 +88,13 @@ impl Core {
         }
     }
 
-    /// Replaces the trust anchors; what was validated under the old ones is validated anew when it expires.
+    /// Replaces the trust anchors; if they differ, the chain of trust is built anew.
     pub fn set_anchors(&self, anchors: &[RrSet]) {
-        *self.anchors.write() = Arc::new(group_anchors(anchors));
-        self.trusts.clear();
+        let anchors = group_anchors(anchors);
+        if *self.anchors() != anchors {
+            *self.anchors.write() = Arc::new(anchors);
+            self.trusts.clear();
+        }
     }
 
     /// The trust anchors by zone.

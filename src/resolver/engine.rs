@@ -69,6 +69,16 @@ impl Engine {
         flight.await
     }
 
+    /// The DNSKEY RRset of `zone` straight from its servers, not from any cache, and not validated: the first that
+    /// `counts` takes, else the last that was seen. For following trust anchors (RFC 5011 §2.3).
+    pub async fn fetch_zone_keys(
+        &self,
+        zone: &Name,
+        counts: &(dyn Fn(&RrSet) -> bool + Send + Sync),
+    ) -> Result<RrSet, Failure> {
+        self.core.fetch_zone_keys(zone, counts).await
+    }
+
     /// Replaces the trust anchors.
     pub fn set_trust_anchors(&self, anchors: &[RrSet]) {
         self.core.set_anchors(anchors);

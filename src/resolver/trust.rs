@@ -146,6 +146,8 @@ impl Core {
     ) -> BoxFuture<'static, Result<(ZoneTrust, u32), Failure>> {
         async move {
             if let Some(anchor) = self.anchors().get(&zone.name) {
+                // Anchors we cannot use make a zone insecure only where no algorithm of theirs is known
+                // (RFC 4035 §5.2); a key that cannot exist stands for "all are revoked", and fails.
                 return self.keys_of(&context, &zone, anchor, None).await;
             }
             let Some(parent) = zone.parent.clone() else { return self.trust_of_forward(&context, &zone).await };
@@ -248,6 +250,34 @@ impl Core {
                     bogus = Some(error);
                 }
             }
+        }
+    }
+
+    /// See [`super::Engine::fetch_zone_keys`].
+    pub async fn fetch_zone_keys(
+        self: &Arc<Self>,
+        zone: &Name,
+        counts: &(dyn Fn(&RrSet) -> bool + Send + Sync),
+    ) -> Result<RrSet, Failure> {
+        let context = self.context(true);
+        let mut excluded: Vec<SocketAddr> = Vec::new();
+        let mut last = None;
+        loop {
+            let heard = match (self.descend(&context, zone, RecordType::DNSKEY, &excluded).await, last.take()) {
+                (Ok(heard), _) => heard,
+                (Err(_), Some(set)) => return Ok(set),
+                (Err(failure), None) => return Err(failure),
+            };
+            match heard.meaning {
+                Meaning::Answer(set) if counts(&set) || excluded.len() >= limits::BOGUS_RETRIES => return Ok(set),
+                Meaning::Answer(set) => last = Some(set),
+                _ if excluded.len() >= limits::BOGUS_RETRIES => {
+                    let cause = Cause::Bogus(Bogus::NoDnskey);
+                    return Err(failure(&heard.zone, zone, RecordType::DNSKEY, cause, Some(heard.server)));
+                }
+                _ => {}
+            }
+            excluded.push(heard.server);
         }
     }
 

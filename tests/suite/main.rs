@@ -16,6 +16,7 @@ mod dnssec_rules;
 mod dnssec_vectors;
 mod http_pages;
 mod resolver_world;
+mod rfc5011;
 mod round_trips;
 mod scenarios;
 mod socketmap_server;

@@ -5,6 +5,7 @@
 
 pub mod file;
 mod lines;
+pub mod refresh;
 pub mod rfc5011;
 mod xml;
 

@@ -191,7 +191,10 @@ impl Anchors {
             if known.is_none() && !by_digest {
                 continue;
             }
-            let own = KeySet { zone: zone.clone(), keys: vec![key.clone()] };
+            // Validation refuses revoked keys, as it must; here, and only here, such a key may speak: about
+            // itself (§2.1). Its tag stays the one with REVOKE, under which it signs.
+            let speaking = DnsKey { flags: unrevoked.flags, ..key.clone() };
+            let own = KeySet { zone: zone.clone(), keys: vec![speaking] };
             if verify(set, &own, now, budget).is_err() {
                 continue;
             }

@@ -1,0 +1,269 @@
+//! Trust anchors through roll-overs (RFC 5011): every state and timer of §4, on a pretend calendar.
+
+use hickory_proto::rr::{Name, RecordType};
+use postseal::resolver::anchors::rfc5011::{Anchors, Observed, State};
+use postseal::resolver::rrset::{RrSet, Rrsig};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::key::{KSK, ZSK, ZoneKey, dnskey_set};
+use crate::support::name::DnsName;
+
+const DAY: i64 = 86_400;
+const START: i64 = 1_790_000_000;
+/// TTL of the key sets here: half of it is the longest refresh interval.
+const TTL: u32 = 2 * 86_400;
+
+fn key() -> ZoneKey {
+    ZoneKey::new(15, KSK)
+}
+
+/// Sets REVOKE: the key is the same, its tag is not.
+fn revoke(key: &mut ZoneKey) {
+    key.dnskey[1] |= 0x80;
+}
+
+/// The root's key set of these keys, signed by some of them, valid for 20 days around `now`.
+fn published(keys: &[&ZoneKey], signers: &[&ZoneKey], now: i64) -> RrSet {
+    let root = DnsName::root();
+    let mut plain = dnskey_set(&root, TTL, &[]);
+    plain.rdatas = keys.iter().map(|key| crate::support::record::Rdata::octets(key.dnskey.clone())).collect();
+    let window = (now - 10 * DAY, now + 10 * DAY);
+    let sigs = signers.iter().map(|key| key.rrsig(&plain, &root, &root, window));
+    RrSet {
+        name: Name::root(),
+        rtype: RecordType::DNSKEY,
+        ttl: TTL,
+        rdatas: keys.iter().map(|key| key.dnskey.clone().into()).collect(),
+        sigs: sigs.map(|sig| Rrsig::parse(&sig.wire(), TTL).expect("an RRSIG")).collect(),
+    }
+}
+
+fn anchors(keys: &[&ZoneKey]) -> Anchors {
+    Anchors::new(&Name::root(), &[published(keys, &[], START)], START)
+}
+
+/// A DS of the key as an anchor.
+fn digest_anchor(key: &ZoneKey) -> Anchors {
+    let rdatas = vec![key.ds(&DnsName::root(), 2).wire().into()];
+    let set = RrSet { name: Name::root(), rtype: RecordType::DS, ttl: TTL, rdatas, sigs: Vec::new() };
+    Anchors::new(&Name::root(), &[set], START)
+}
+
+fn observe(anchors: &mut Anchors, keys: &[&ZoneKey], signers: &[&ZoneKey], now: i64) -> Observed {
+    anchors.observe(&Name::root(), &published(keys, signers, now), now)
+}
+
+fn state(anchors: &Anchors, key: &ZoneKey) -> Option<State> {
+    anchors.keys().iter().find(|tracked| tracked.public[..] == key.dnskey[4..]).map(|tracked| tracked.state)
+}
+
+fn is_trusted(anchors: &Anchors, key: &ZoneKey) -> bool {
+    anchors.trust().keys.iter().any(|trusted| trusted.public[..] == key.dnskey[4..])
+}
+
+#[test]
+fn a_new_key_is_trusted_after_thirty_days_and_not_a_day_earlier() {
+    let (old, new) = (key(), key());
+    let mut anchors = anchors(&[&old]);
+    for day in 0..30 {
+        observe(&mut anchors, &[&old, &new], &[&old], START + day * DAY);
+        assert_eq!(state(&anchors, &new), Some(State::AddPending), "day {day}");
+        assert!(!is_trusted(&anchors, &new), "day {day}");
+    }
+    // The timer alone is not enough: the key must be seen once more (§2.4.1).
+    observe(&mut anchors, &[&old, &new], &[&old], START + 30 * DAY);
+    assert_eq!(state(&anchors, &new), Some(State::Valid));
+    // From here the new key alone carries the zone.
+    assert!(matches!(observe(&mut anchors, &[&new], &[&new], START + 31 * DAY), Observed::Counted(_)));
+    assert_eq!(state(&anchors, &old), Some(State::Missing));
+}
+
+#[test]
+fn a_key_that_disappears_while_it_waits_begins_anew() {
+    let (old, new) = (key(), key());
+    let mut anchors = anchors(&[&old]);
+    observe(&mut anchors, &[&old, &new], &[&old], START);
+    observe(&mut anchors, &[&old], &[&old], START + 20 * DAY);
+    assert_eq!(state(&anchors, &new), None);
+    observe(&mut anchors, &[&old, &new], &[&old], START + 21 * DAY);
+    observe(&mut anchors, &[&old, &new], &[&old], START + 50 * DAY);
+    assert_eq!(state(&anchors, &new), Some(State::AddPending));
+    observe(&mut anchors, &[&old, &new], &[&old], START + 51 * DAY);
+    assert_eq!(state(&anchors, &new), Some(State::Valid));
+}
+
+#[test]
+fn a_key_set_that_no_anchor_signs_changes_nothing() {
+    let (old, new) = (key(), key());
+    let mut anchors = anchors(&[&old]);
+    for signers in [&[][..], &[&new][..]] {
+        let observed = observe(&mut anchors, &[&old, &new], signers, START);
+        assert_eq!(observed, Observed::NotSigned(Vec::new()));
+        assert_eq!(state(&anchors, &new), None);
+        assert!(is_trusted(&anchors, &old));
+    }
+    // A pending key must not vouch for anything, however long it waits.
+    observe(&mut anchors, &[&old, &new], &[&old], START);
+    let observed = observe(&mut anchors, &[&new], &[&new], START + 40 * DAY);
+    assert_eq!(observed, Observed::NotSigned(Vec::new()));
+    assert_eq!(state(&anchors, &new), Some(State::AddPending));
+}
+
+#[test]
+fn keys_without_the_sep_flag_are_never_taken() {
+    let (old, zone_key) = (key(), ZoneKey::new(15, ZSK));
+    let mut anchors = anchors(&[&old]);
+    observe(&mut anchors, &[&old, &zone_key], &[&old], START);
+    assert_eq!(state(&anchors, &zone_key), None);
+}
+
+#[test]
+fn an_anchor_that_is_missing_stays_trusted_and_comes_back() {
+    let (one, two) = (key(), key());
+    let mut anchors = anchors(&[&one, &two]);
+    observe(&mut anchors, &[&one], &[&one], START);
+    assert_eq!(state(&anchors, &two), Some(State::Missing));
+    assert!(is_trusted(&anchors, &two));
+    observe(&mut anchors, &[&one, &two], &[&one], START + DAY);
+    assert_eq!(state(&anchors, &two), Some(State::Valid));
+}
+
+#[test]
+fn a_revocation_counts_at_once_and_for_good() {
+    let (mut old, new) = (key(), key());
+    let mut anchors = anchors(&[&old, &new]);
+    revoke(&mut old);
+    observe(&mut anchors, &[&old, &new], &[&old, &new], START);
+    assert_eq!(state(&anchors, &old), Some(State::Revoked));
+    assert!(!is_trusted(&anchors, &old));
+    // Thirty days later it is removed (§2.4.2), and cannot come back without REVOKE.
+    observe(&mut anchors, &[&old, &new], &[&new], START + 29 * DAY);
+    assert_eq!(state(&anchors, &old), Some(State::Revoked));
+    observe(&mut anchors, &[&new], &[&new], START + 30 * DAY);
+    assert_eq!(state(&anchors, &old), Some(State::Removed));
+    old.dnskey[1] &= !0x80;
+    for day in 31..70 {
+        observe(&mut anchors, &[&old, &new], &[&old, &new], START + day * DAY);
+        assert!(!is_trusted(&anchors, &old), "day {day}");
+    }
+}
+
+#[test]
+fn only_the_key_itself_can_revoke_itself() {
+    let (mut old, new) = (key(), key());
+    let mut anchors = anchors(&[&old, &new]);
+    revoke(&mut old);
+    observe(&mut anchors, &[&old, &new], &[&new], START);
+    assert_ne!(state(&anchors, &old), Some(State::Revoked));
+    // Its own signature is enough, even where nothing else signs the set.
+    let observed = observe(&mut anchors, &[&old, &new], &[&old], START);
+    assert!(matches!(observed, Observed::NotSigned(ref changes) if changes.len() == 1), "{observed:?}");
+    assert_eq!(state(&anchors, &old), Some(State::Revoked));
+}
+
+#[test]
+fn a_pending_key_that_is_revoked_is_forgotten() {
+    let (old, mut new) = (key(), key());
+    let mut anchors = anchors(&[&old]);
+    observe(&mut anchors, &[&old, &new], &[&old], START);
+    revoke(&mut new);
+    observe(&mut anchors, &[&old, &new], &[&old, &new], START + DAY);
+    assert_eq!(state(&anchors, &new), None);
+    assert!(is_trusted(&anchors, &old));
+}
+
+#[test]
+fn a_standby_key_takes_over_when_the_active_one_is_revoked() {
+    let (mut active, standby, next) = (key(), key(), key());
+    let mut anchors = anchors(&[&active]);
+    for day in [0, 30] {
+        observe(&mut anchors, &[&active, &standby], &[&active], START + day * DAY);
+    }
+    revoke(&mut active);
+    let observed = observe(&mut anchors, &[&active, &standby, &next], &[&active, &standby], START + 31 * DAY);
+    assert!(matches!(observed, Observed::Counted(_)));
+    assert_eq!(state(&anchors, &active), Some(State::Revoked));
+    assert_eq!(state(&anchors, &standby), Some(State::Valid));
+    assert_eq!(state(&anchors, &next), Some(State::AddPending));
+}
+
+#[test]
+fn with_every_key_revoked_nothing_is_trusted_any_more() {
+    let (mut one, mut two, new) = (key(), key(), key());
+    let mut anchors = anchors(&[&one, &two]);
+    revoke(&mut one);
+    revoke(&mut two);
+    observe(&mut anchors, &[&one, &two, &new], &[&one, &two, &new], START);
+    assert!(anchors.is_exhausted());
+    let observed = observe(&mut anchors, &[&new], &[&new], START + 60 * DAY);
+    assert_eq!(observed, Observed::NotSigned(Vec::new()));
+    assert!(anchors.is_exhausted());
+}
+
+#[test]
+fn an_anchor_in_ds_form_becomes_its_key_and_can_be_revoked() {
+    let (mut old, new) = (key(), key());
+    let mut met = digest_anchor(&old);
+    assert!(!met.is_exhausted());
+    observe(&mut met, &[&old, &new], &[&old], START);
+    assert_eq!(state(&met, &old), Some(State::Valid));
+    assert!(met.trust().ds.is_empty());
+    // A build that is years old meets its anchor revoked already.
+    let mut late = digest_anchor(&old);
+    revoke(&mut old);
+    observe(&mut late, &[&old, &new], &[&old, &new], START);
+    assert_eq!(state(&late, &old), Some(State::Revoked));
+    assert!(late.is_exhausted());
+}
+
+#[test]
+fn the_next_look_follows_ttl_and_signature_life() {
+    let old = key();
+    let mut anchors = anchors(&[&old]);
+    observe(&mut anchors, &[&old], &[&old], START);
+    assert_eq!(anchors.next_refresh, START + DAY, "half the TTL of two days, less than half of ten days of signature");
+    observe(&mut anchors, &[&old], &[], START);
+    assert_eq!(anchors.next_refresh, START + 3_600, "without signature: an hour");
+    let mut soon = published(&[&old], &[&old], START);
+    let sig =
+        old.rrsig(&dnskey_set(&DnsName::root(), TTL, &[]), &DnsName::root(), &DnsName::root(), (START, START + 7_200));
+    soon.sigs = vec![Rrsig::parse(&sig.wire(), TTL).expect("an RRSIG")];
+    anchors.observe(&Name::root(), &soon, START);
+    assert_eq!(anchors.next_refresh, START + 3_600, "never more often than hourly");
+}
+
+/// One hundred and twenty days: a second key appears, waits, takes over; the first is revoked and removed. The
+/// program restarts at random moments and misses days.
+#[test]
+fn a_roll_over_of_120_days_survives_restarts_at_random_moments() {
+    for seed in 0..50 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut old, new) = (key(), key());
+        let mut anchors = anchors(&[&old]);
+        let mut now = START;
+        while now < START + 120 * DAY {
+            let day = (now - START) / DAY;
+            if day >= 60 && old.dnskey[1] & 0x80 == 0 {
+                revoke(&mut old);
+            }
+            let (keys, signers): (Vec<&ZoneKey>, Vec<&ZoneKey>) = match day {
+                0..10 => (vec![&old], vec![&old]),
+                10..50 => (vec![&old, &new], vec![&old]),
+                50..60 => (vec![&old, &new], vec![&new]),
+                60..80 => (vec![&old, &new], vec![&old, &new]),
+                _ => (vec![&new], vec![&new]),
+            };
+            let observed = observe(&mut anchors, &keys, &signers, now);
+            assert!(matches!(observed, Observed::Counted(_)), "seed {seed}, day {day}: {observed:?}");
+            if random.random_bool(0.3) {
+                let stored = rmp_serde::to_vec(&anchors).expect("encodes");
+                anchors = rmp_serde::from_slice(&stored).expect("decodes");
+            }
+            assert!(is_trusted(&anchors, &old) == (day < 60), "seed {seed}, day {day}");
+            now = anchors.next_refresh + random.random_range(0..2 * DAY);
+        }
+        assert_eq!(state(&anchors, &new), Some(State::Valid), "seed {seed}");
+        assert_eq!(state(&anchors, &old), Some(State::Removed), "seed {seed}");
+    }
+}
