@@ -15,6 +15,7 @@ mod dnssec_properties;
 mod dnssec_rules;
 mod dnssec_vectors;
 mod http_pages;
+mod lossy_networks;
 mod resolver_world;
 mod rfc5011;
 mod round_trips;
