@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod fault;
+pub mod https;
 pub mod key;
 pub mod lab;
 pub mod memory;
