@@ -8,6 +8,7 @@ pub mod fault;
 pub mod https;
 pub mod key;
 pub mod lab;
+pub mod mail;
 pub mod memory;
 pub mod name;
 pub mod policy_lab;

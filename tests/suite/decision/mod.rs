@@ -1,0 +1,5 @@
+//! Design §4, row by row, through resolver and policy engine on the test world.
+
+mod combination;
+mod hosts;
+mod verdicts;
