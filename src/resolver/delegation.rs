@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
@@ -37,6 +37,8 @@ pub struct Zone {
     pub ttl: u32,
     /// Delegations seen below; three make a registry.
     children: AtomicU32,
+    /// Whether it holds data of its own, and not only delegations.
+    has_data: AtomicBool,
     /// Servers that turned out not to serve the zone, and since when.
     lame: Mutex<HashMap<SocketAddr, Stamp>>,
 }
@@ -91,6 +93,7 @@ impl Zone {
             learnt,
             ttl,
             children: AtomicU32::new(0),
+            has_data: AtomicBool::new(false),
             lame: Mutex::new(HashMap::new()),
         }
     }
@@ -111,6 +114,16 @@ impl Zone {
     pub fn is_registry(&self) -> bool {
         self.forward.is_none()
             && (self.name.iter().count() < 2 || self.children.load(Ordering::Relaxed) >= REGISTRY_CHILDREN)
+    }
+
+    /// Remembers that the zone answered with data of its own.
+    pub fn mark_data(&self) {
+        self.has_data.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether names below are likely its own: below a registry, a name lies in a zone that is not yet known.
+    pub fn is_likely_home(&self) -> bool {
+        self.has_data.load(Ordering::Relaxed) && !self.is_registry()
     }
 
     /// Remembers that `server` does not serve this zone.

@@ -122,6 +122,7 @@ impl Lookup for Engine {
 
     fn zone_known_signed(&self, name: &Name) -> bool {
         let zone = self.core.zones.deepest(&name.to_lowercase(), false, self.core.now());
-        matches!(self.core.known_trust(&zone.name), Some(ZoneTrust::Secure(_)))
+        // RFC 7672 §2.2.2: what lies in a signed registry may well be delegated to an unsigned zone.
+        zone.is_likely_home() && matches!(self.core.known_trust(&zone.name), Some(ZoneTrust::Secure(_)))
     }
 }

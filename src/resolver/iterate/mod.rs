@@ -73,7 +73,12 @@ impl Core {
                 Shown::Probe(probe) => self.ask_zone(context, &zone, probe, RecordType::A, &excluded).await,
             };
             let (heard, probe) = match (asked, shown) {
-                (Ok(heard), Shown::Full) if !matches!(heard.meaning, Meaning::Referral(_)) => return Ok(heard),
+                (Ok(heard), Shown::Full) if !matches!(heard.meaning, Meaning::Referral(_)) => {
+                    if matches!(heard.meaning, Meaning::Answer(_)) && !describes_zone(rtype) {
+                        heard.zone.mark_data();
+                    }
+                    return Ok(heard);
+                }
                 (Ok(heard), Shown::Full) => (heard, None),
                 (Ok(heard), Shown::Probe(probe)) => (heard, Some(probe)),
                 (Err(error), Shown::Probe(_)) if !matches!(error.cause, Cause::Budget(_)) => {
@@ -292,6 +297,11 @@ impl Core {
 const NO_CUT_TTL: u32 = 900;
 /// A delegation is usable for this long at least: its own lookup, and those that wait for it.
 const MIN_CUT_TTL: u32 = 5;
+
+/// Types that every zone has, a registry, too.
+fn describes_zone(rtype: RecordType) -> bool {
+    matches!(rtype, RecordType::NS | RecordType::SOA | RecordType::DS | RecordType::DNSKEY)
+}
 
 fn rejection(useless: Useless) -> Rejection {
     match useless {
