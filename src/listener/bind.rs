@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
+use super::datagram::Datagrams;
 use crate::limits;
 
 /// Kernel buffer for queries that wait while all workers are busy.
@@ -18,7 +19,7 @@ const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 /// Bound sockets, ready for [`super::run`].
 #[derive(Debug, Default)]
 pub struct Sockets {
-    pub(super) udp: Vec<UdpSocket>,
+    pub(super) udp: Vec<Datagrams>,
     pub(super) tcp: Vec<TcpListener>,
 }
 
@@ -86,7 +87,7 @@ impl Sockets {
     pub fn adopt(&mut self, udp: Vec<std::net::UdpSocket>, tcp: Vec<std::net::TcpListener>) -> io::Result<()> {
         for socket in udp {
             socket.set_nonblocking(true)?;
-            self.udp.push(UdpSocket::from_std(socket)?);
+            self.udp.push(Datagrams::new(UdpSocket::from_std(socket)?)?);
         }
         for listener in tcp {
             listener.set_nonblocking(true)?;
@@ -107,7 +108,7 @@ impl Sockets {
 }
 
 /// UDP and TCP at one address. A port that the system chooses for one may be taken for the other: try again.
-fn bind_both(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
+fn bind_both(address: SocketAddr) -> Result<(Datagrams, TcpListener), BindError> {
     const TRIES: usize = 20;
     let mut tries = 0;
     loop {
@@ -122,12 +123,12 @@ fn bind_both(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError>
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
     // As much as the system grants.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Datagrams::new(UdpSocket::from_std(socket.into())?)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {

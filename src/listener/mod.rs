@@ -5,6 +5,7 @@
 
 mod admission;
 mod bind;
+mod datagram;
 mod error_code;
 mod local;
 mod query;

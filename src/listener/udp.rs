@@ -1,20 +1,19 @@
 //! Queries over UDP. What the cache knows is answered on the spot; the rest waits in a task of its own.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::datagram::{Datagrams, Peer};
 use super::response::Transport;
 use super::service::{Resolve, Service};
 use crate::limits;
 
 /// Serves one socket with a worker for each processor, until told to close and all is answered.
-pub(super) async fn serve<R: Resolve>(socket: UdpSocket, service: Arc<Service<R>>, closing: watch::Receiver<bool>) {
+pub(super) async fn serve<R: Resolve>(socket: Datagrams, service: Arc<Service<R>>, closing: watch::Receiver<bool>) {
     let socket = Arc::new(socket);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut all = JoinSet::new();
@@ -24,7 +23,7 @@ pub(super) async fn serve<R: Resolve>(socket: UdpSocket, service: Arc<Service<R>
     while all.join_next().await.is_some() {}
 }
 
-async fn work<R: Resolve>(socket: Arc<UdpSocket>, service: Arc<Service<R>>, mut closing: watch::Receiver<bool>) {
+async fn work<R: Resolve>(socket: Arc<Datagrams>, service: Arc<Service<R>>, mut closing: watch::Receiver<bool>) {
     let mut buffer = vec![0; limits::UDP_RECEIVE_BYTES];
     let mut pending = JoinSet::new();
     loop {
@@ -32,12 +31,12 @@ async fn work<R: Resolve>(socket: Arc<UdpSocket>, service: Arc<Service<R>>, mut 
             biased;
             _ = closing.wait_for(|closing| *closing) => break,
             Some(_) = pending.join_next(), if !pending.is_empty() => continue,
-            received = socket.recv_from(&mut buffer) => received,
+            received = socket.receive(&mut buffer) => received,
         };
         // An ICMP error for an earlier answer is no reason to stop.
-        let Ok((length, client)) = received else { continue };
+        let Ok((length, peer)) = received else { continue };
         let query = buffer.get(..length).unwrap_or_default().to_vec();
-        let mut answering = Box::pin(answer(Arc::clone(&socket), Arc::clone(&service), query, client));
+        let mut answering = Box::pin(answer(Arc::clone(&socket), Arc::clone(&service), query, peer));
         // Polled once here: most answers are at hand, and need no task.
         let at_hand = std::future::poll_fn(|context| Poll::Ready(answering.as_mut().poll(context).is_ready())).await;
         if !at_hand {
@@ -47,10 +46,11 @@ async fn work<R: Resolve>(socket: Arc<UdpSocket>, service: Arc<Service<R>>, mut 
     while pending.join_next().await.is_some() {}
 }
 
-async fn answer<R: Resolve>(socket: Arc<UdpSocket>, service: Arc<Service<R>>, query: Vec<u8>, client: SocketAddr) {
-    let transport = Transport::Udp { loopback: client.ip().to_canonical().is_loopback() };
-    if let Some(answer) = service.answer(&query, client.ip(), transport).await {
+async fn answer<R: Resolve>(socket: Arc<Datagrams>, service: Arc<Service<R>>, query: Vec<u8>, peer: Peer) {
+    let client = peer.client.ip();
+    let transport = Transport::Udp { loopback: client.to_canonical().is_loopback() };
+    if let Some(answer) = service.answer(&query, client, transport).await {
         // Gone clients are no concern of ours.
-        let _ = socket.send_to(&answer, client).await;
+        let _ = socket.send(&answer, peer).await;
     }
 }
