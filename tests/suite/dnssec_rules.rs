@@ -16,9 +16,8 @@ use postseal::resolver::validate::{
 };
 use ring::digest;
 
-use crate::dnssec_properties::zone::{
-    Denial, NOW, NXNAME, Signer, TTL, Zone, base32hex, bitmap, child, denial_set, nsec3_hash,
-};
+use crate::dnssec_properties::signer::{NOW, Signer, TTL, base32hex, bitmap, denial_set, nsec3_hash};
+use crate::dnssec_properties::zone::{Denial, NXNAME, Zone, child};
 
 fn name(text: &str) -> Name {
     Name::from_str(text).expect("a name")

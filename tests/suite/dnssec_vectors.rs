@@ -13,7 +13,7 @@ use postseal::resolver::budget::Budget;
 use postseal::resolver::rrset::{RrSet, Rrsig};
 use postseal::resolver::validate::{DnsKey, Ds, KeySet, Trust, ZoneKeys, verify, verify_dnskeys};
 
-use crate::dnssec_properties::zone::{base32hex, nsec3_hash};
+use crate::dnssec_properties::signer::{base32hex, nsec3_hash};
 
 const NOW: i64 = 1_780_000_000;
 

@@ -8,7 +8,9 @@ use postseal::resolver::budget::Budget;
 use postseal::resolver::rrset::RrSet;
 use postseal::resolver::validate::{Cut, Denials, Proof};
 
-use super::zone::{Denial, Dice, NOW, QUESTION_TYPES, Truth, Zone, child, random_name};
+use super::dice::Dice;
+use super::signer::NOW;
+use super::zone::{Denial, QUESTION_TYPES, Truth, Zone, child, random_name};
 
 /// A zone with its parent and a child, all signed with one key: only the signer's name tells them apart.
 pub struct World {
@@ -48,10 +50,12 @@ pub fn check_soundness(dice: &mut Dice, world: &World) -> Result<(usize, usize),
     let zone = &world.zone;
     let mut pool: Vec<RrSet> = zone.denials.clone();
     pool.extend(world.others.iter().flat_map(|other| other.denials.clone()));
-    if matches!(zone.denial, Denial::Nsec) {
-        for _ in 0..3 {
-            let (qname, qtype) = question(dice, zone);
-            pool.extend(zone.compact_denial(&qname, &zone.truth(&qname, qtype)));
+    for _ in 0..3 {
+        let (qname, qtype) = question(dice, zone);
+        let truth = zone.truth(&qname, qtype);
+        match zone.denial {
+            Denial::Nsec => pool.extend(zone.compact_denial(&qname, &truth)),
+            Denial::Nsec3 { .. } => pool.extend(zone.narrow_denial(&qname, &truth).unwrap_or_default()),
         }
     }
     let mut shown: Vec<RrSet> = Vec::new();
@@ -157,7 +161,8 @@ pub fn check_completeness(dice: &mut Dice, world: &World) -> Result<usize, Strin
         }
         let Some(sets) = zone.honest_denial(&qname, &truth) else { continue };
         let compact = zone.compact_denial(&qname, &truth).filter(|_| matches!(zone.denial, Denial::Nsec));
-        for sets in std::iter::once(sets).chain(compact.map(|set| vec![set])) {
+        let narrow = zone.narrow_denial(&qname, &truth);
+        for sets in [Some(sets), compact.map(|set| vec![set]), narrow].into_iter().flatten() {
             proofs += check_honest(zone, &sets, &qname, qtype, &truth).map_err(|what| explain(&what))?;
         }
     }

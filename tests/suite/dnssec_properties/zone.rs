@@ -5,52 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hickory_proto::rr::{Name, RecordType};
-use postseal::resolver::rrset::{RrSet, Rrsig, wire_name};
-use postseal::resolver::validate::{DnsKey, KeySet};
-use ring::digest;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use postseal::resolver::rrset::{RrSet, wire_name};
 
-/// The time at which everything happens.
-pub const NOW: i64 = 1_780_000_000;
-/// TTL of every record.
-pub const TTL: u32 = 3_600;
+use super::dice::Dice;
+use super::signer::{Signer, TTL, base32hex, bitmap, denial_set, neighbour, nsec3_hash};
+
 /// NXNAME (RFC 9824).
 pub const NXNAME: u16 = 128;
-
-/// Where choices come from: a seed, or a fuzzer's octets, after which all choices are zero.
-pub enum Dice {
-    /// SplitMix64.
-    Seed(u64),
-    /// Octets still unused, last first; what a fuzzer gives.
-    #[allow(dead_code, reason = "the fuzz targets share this file")]
-    Octets(Vec<u8>),
-}
-
-impl Dice {
-    /// A number below `sides`.
-    pub fn below(&mut self, sides: usize) -> usize {
-        let number = match self {
-            Self::Seed(state) => {
-                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                (mixed ^ (mixed >> 31)) as usize
-            }
-            Self::Octets(octets) => usize::from(octets.pop().unwrap_or(0)),
-        };
-        number % sides
-    }
-
-    /// True once in `sides` times.
-    pub fn one_in(&mut self, sides: usize) -> bool {
-        self.below(sides) == 0
-    }
-
-    /// One of these.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-}
 
 /// How a zone denies.
 #[derive(Clone, Debug)]
@@ -59,58 +20,6 @@ pub enum Denial {
     Nsec,
     /// RFC 5155; with `opt_out`, insecure delegations have no record.
     Nsec3 { salt: Vec<u8>, iterations: u16, opt_out: bool },
-}
-
-/// Signs for a zone.
-#[derive(Clone)]
-pub struct Signer {
-    zone: Name,
-    seed: [u8; 32],
-    /// The public side.
-    pub key: DnsKey,
-}
-
-impl Signer {
-    pub fn new(zone: &Name, seed: u8) -> Self {
-        let seed = [seed; 32];
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("32 octets");
-        let rdata = [&[1, 0, 3, 15][..], pair.public_key().as_ref()].concat();
-        Self { zone: zone.clone(), seed, key: DnsKey::parse(&rdata).expect("a key") }
-    }
-
-    pub fn keys(&self) -> KeySet {
-        KeySet { zone: self.zone.clone(), keys: vec![self.key.clone()] }
-    }
-
-    /// The set with one good signature.
-    pub fn sign(&self, mut set: RrSet) -> RrSet {
-        let wildcard = set.name.is_wildcard();
-        let mut sig = Rrsig {
-            covered: set.rtype,
-            algorithm: 15,
-            labels: (set.name.iter().count() - usize::from(wildcard)) as u8,
-            original_ttl: set.ttl,
-            expiration: (NOW + 86_400) as u32,
-            inception: (NOW - 86_400) as u32,
-            key_tag: self.key.tag,
-            signer: self.zone.clone(),
-            signature: Box::default(),
-            ttl: set.ttl,
-        };
-        let mut octets = sig.head();
-        for rdata in set.canonical_rdatas() {
-            octets.extend_from_slice(&wire_name(&set.name));
-            octets.extend_from_slice(&u16::from(set.rtype).to_be_bytes());
-            octets.extend_from_slice(&[0, 1]);
-            octets.extend_from_slice(&set.ttl.to_be_bytes());
-            octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-            octets.extend_from_slice(&rdata);
-        }
-        let pair = Ed25519KeyPair::from_seed_unchecked(&self.seed).expect("32 octets");
-        sig.signature = pair.sign(&octets).as_ref().into();
-        set.sigs = vec![sig];
-        set
-    }
 }
 
 /// What is true of a name and type, seen from the zone.
@@ -431,6 +340,34 @@ impl Zone {
         before.or(self.denials.last()).expect("the apex has a record").clone()
     }
 
+    /// What a server that makes NSEC3 records up as it goes shows (RFC 7129 appendix B): each spans as little as
+    /// can be.
+    pub fn narrow_denial(&self, qname: &Name, truth: &Truth) -> Option<Vec<RrSet>> {
+        let Denial::Nsec3 { salt, iterations, opt_out: false } = &self.denial else { return None };
+        let next_closer = |encloser: &Name| qname.trim_to(encloser.iter().count() + 1);
+        let span = |name: &Name, before: i8| {
+            let hash = nsec3_hash(name, salt, *iterations);
+            let record = self.record_at_or_before(name);
+            let matches = record.name == self.denial_owner(name);
+            let types = if matches { &record.rdatas[0][26 + salt.len()..] } else { &[] };
+            let (owner, next) = (neighbour(hash, before), neighbour(hash, 1));
+            let rdata = [&record.rdatas[0][..6 + salt.len()], &next, types].concat();
+            self.signer.sign(denial_set(child(&self.apex, &base32hex(&owner)), RecordType::NSEC3, rdata))
+        };
+        let (exact, cover) = (|name: &Name| span(name, 0), |name: &Name| span(name, -1));
+        Some(match truth {
+            Truth::NoData => vec![exact(qname)],
+            Truth::NxDomain(encloser) => {
+                vec![exact(encloser), cover(&next_closer(encloser)), cover(&child(encloser, "*"))]
+            }
+            Truth::Wildcard(encloser) => vec![cover(&next_closer(encloser))],
+            Truth::WildcardNoData(encloser) => {
+                vec![exact(encloser), cover(&next_closer(encloser)), exact(&child(encloser, "*"))]
+            }
+            Truth::Answer | Truth::Redirected | Truth::Parents | Truth::Delegated { .. } => return None,
+        })
+    }
+
     /// Compact denial of this question (RFC 9824): one NSEC made for it, where it is a denial at all.
     pub fn compact_denial(&self, qname: &Name, truth: &Truth) -> Option<RrSet> {
         let types = match truth {
@@ -444,38 +381,4 @@ impl Zone {
         let next = child(qname, "\\000");
         Some(self.signer.sign(denial_set(qname.clone(), RecordType::NSEC, [wire_name(&next), types].concat())))
     }
-}
-
-/// An NSEC or NSEC3 RRset of one record, unsigned.
-pub fn denial_set(name: Name, rtype: RecordType, rdata: Vec<u8>) -> RrSet {
-    RrSet { name, rtype, ttl: TTL, rdatas: vec![rdata.into()], sigs: Vec::new() }
-}
-
-/// A type bit map (RFC 4034 §4.1.2).
-pub fn bitmap(types: &BTreeSet<u16>) -> Vec<u8> {
-    let mut windows: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
-    for rtype in types {
-        let [window, low] = rtype.to_be_bytes();
-        let bits = windows.entry(window).or_default();
-        bits.resize(bits.len().max(usize::from(low / 8) + 1), 0);
-        bits[usize::from(low / 8)] |= 0x80 >> (low % 8);
-    }
-    windows.into_iter().flat_map(|(window, bits)| [vec![window, bits.len() as u8], bits].concat()).collect()
-}
-
-/// RFC 5155 §5.
-pub fn nsec3_hash(name: &Name, salt: &[u8], iterations: u16) -> [u8; 20] {
-    let mut octets = wire_name(name);
-    for _ in 0..=iterations {
-        octets.extend_from_slice(salt);
-        octets = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &octets).as_ref().to_vec();
-    }
-    octets.try_into().expect("20 octets")
-}
-
-/// RFC 4648 §7, without padding, lower case.
-pub fn base32hex(octets: &[u8; 20]) -> String {
-    let bit = |at: usize| octets[at / 8] >> (7 - at % 8) & 1;
-    let digit = |at: usize| (0..5).fold(0, |value, offset| value << 1 | bit(at * 5 + offset));
-    (0..32).map(|at| char::from(b"0123456789abcdefghijklmnopqrstuv"[usize::from(digit(at))])).collect()
 }
