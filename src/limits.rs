@@ -238,3 +238,34 @@ pub const DNS_TCP_IDLE: Duration = Duration::from_secs(10);
 pub const DNS_LOOPBACK_PAYLOAD: u16 = 4_096;
 /// REFUSED answers in a second, over all strangers; more would make us a mirror for forged queries.
 pub const DNS_REFUSALS_PER_SECOND: u32 = 200;
+
+// --- Store (design §7).
+
+/// Longest key of a stored entry: a next hop in text form, or the name of a blob.
+pub const STORE_KEY_BYTES: usize = 1024;
+/// Largest stored value: a policy of 64 KiB, its lines and names stored beside it, with room to spare.
+pub const STORE_VALUE_BYTES: usize = 1024 * 1024;
+/// Changes that wait for the disk; one per key, so this is reached only while the disk fails for long and
+/// the cache turns over. Beyond it nothing new is queued, and that is logged and counted.
+pub const STORE_PENDING: usize = 400_000;
+/// How long changes that nobody waits for are gathered before they are written together.
+pub const STORE_LINGER: Duration = Duration::from_millis(500);
+/// How long a lookup waits for its policy to be durable; then the disk counts as failing. Well below
+/// `policy.timeout`, so that a hanging disk holds no mail.
+pub const STORE_SAVE_WAIT: Duration = Duration::from_secs(5);
+/// How long the keyspace may take to open and read. 100,000 entries take about a second; the log has them too.
+pub const STORE_OPEN_WAIT: Duration = Duration::from_secs(60);
+/// How long one write to the keyspace may take; a disk that hangs longer counts as failing.
+pub const STORE_WRITE_WAIT: Duration = Duration::from_secs(30);
+/// First wait after a failed write, doubled up to [`STORE_RETRY_MAX`].
+pub const STORE_RETRY_MIN: Duration = Duration::from_secs(1);
+/// Longest wait between attempts to write again.
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(15);
+/// How often a failing store says so.
+pub const STORE_COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Octets of overwritten records the log may hold beyond as many as are alive, before it is rewritten.
+pub const STORE_LOG_SLACK: u64 = 4 * 1024 * 1024;
+/// Records written to the keyspace as one batch, which stands in memory twice.
+pub const STORE_BATCH: usize = 1_000;
+/// Damaged stores that are kept for inspection.
+pub const STORE_MOVED_ASIDE: usize = 2;

@@ -7,6 +7,7 @@ pub mod entry;
 mod memory;
 mod persist;
 mod state;
+pub mod store;
 
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
 pub use memory::{Bounds, PolicyCache, Snapshot, Usage};

@@ -43,6 +43,14 @@ pub const TRUST_ANCHOR_INFO: &str = "postseal_trust_anchor_info";
 pub const TRUST_ANCHOR_LAST_REFRESH: &str = "postseal_trust_anchor_last_refresh_timestamp_seconds";
 /// Counter: writes that did not reach the disk.
 pub const STORE_WRITE_ERRORS: &str = "postseal_store_write_errors_total";
+/// Gauge: 1 while the store cannot be written and new entries are in memory only, else 0.
+pub const STORE_FAILING: &str = "postseal_store_failing";
+/// Counter: stored entries that were skipped because they cannot be understood.
+pub const STORE_DAMAGED_ENTRIES: &str = "postseal_store_damaged_entries_total";
+/// Counter: stored entries that damage has cost.
+pub const STORE_LOST: &str = "postseal_store_lost_entries_total";
+/// Counter: times that the whole store was beyond reading and was moved aside.
+pub const STORE_MOVED_ASIDE: &str = "postseal_store_moved_aside_total";
 /// Gauge, label `listener` (`socketmap`, `http`, `dns`, `control`): open connections.
 pub const CONNECTIONS: &str = "postseal_connections";
 /// Counter: answers weaker than the one before for the same next hop.
@@ -99,6 +107,10 @@ pub const METRICS: &[Metric] = &[
     metric(TRUST_ANCHOR_INFO, Kind::Gauge, "tag,algorithm,state", "1 for each trust anchor that is known"),
     metric(TRUST_ANCHOR_LAST_REFRESH, Kind::Gauge, "", "when the root's keys were last looked at"),
     metric(STORE_WRITE_ERRORS, Kind::Counter, "", "writes that did not reach the disk"),
+    metric(STORE_FAILING, Kind::Gauge, "", "1 while the store cannot be written, else 0"),
+    metric(STORE_DAMAGED_ENTRIES, Kind::Counter, "", "stored entries skipped because they cannot be understood"),
+    metric(STORE_LOST, Kind::Counter, "", "stored entries that damage has cost"),
+    metric(STORE_MOVED_ASIDE, Kind::Counter, "", "times that the whole store was beyond reading and moved aside"),
     metric(CONNECTIONS, Kind::Gauge, "listener", "open connections"),
     metric(POLICY_DOWNGRADES, Kind::Counter, "", "answers weaker than the one before for the same next hop"),
     metric(BUILD_INFO, Kind::Gauge, "version", "always 1"),

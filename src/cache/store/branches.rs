@@ -1,0 +1,128 @@
+//! The branches of a next hop as stored values: a version octet, then MessagePack.
+
+use std::collections::HashMap;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::index::{KEY_DANE, KEY_STS};
+use super::recover::Report;
+use super::{KEY_BLOB, Store, StoreError};
+use crate::cache::{DaneEntry, Persist, PersistError, StsEntry};
+use crate::limits::STORE_COMPLAINT_INTERVAL;
+use crate::names::{Domain, NextHop};
+use crate::telemetry::metrics::{STORE_DAMAGED_ENTRIES, STORE_WRITE_ERRORS};
+
+/// Version of the values. Raise it when a field changes its meaning or place, keep reading the old one, and
+/// add a fixture of it to the tests.
+const VERSION: u8 = 1;
+
+/// What a start read from the store.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// MTA-STS branches, valid or not.
+    pub sts: Vec<(Domain, StsEntry)>,
+    /// DANE branches, valid or not.
+    pub dane: Vec<(NextHop, DaneEntry)>,
+    /// Entries that were read but not understood: damaged, or of a version from the future.
+    pub skipped: u64,
+    /// The state of the store.
+    pub report: Report,
+}
+
+/// Sorts what was read by kind; what is not understood is left out, with one warning.
+pub(super) fn sort(entries: Vec<(Vec<u8>, Vec<u8>)>, report: Report) -> (HashMap<String, Vec<u8>>, Loaded) {
+    let mut blobs = HashMap::new();
+    let mut loaded = Loaded { report, ..Loaded::default() };
+    for (key, value) in entries {
+        let understood = match key.split_first() {
+            Some((&KEY_STS, name)) => domain(name).zip(decode(&value)).map(|pair| loaded.sts.push(pair)),
+            Some((&KEY_DANE, name)) => NextHop::parse(name).ok().zip(decode(&value)).map(|pair| loaded.dane.push(pair)),
+            Some((&KEY_BLOB, name)) => {
+                std::str::from_utf8(name).ok().map(|name| drop(blobs.insert(name.to_owned(), value)))
+            }
+            _ => None,
+        };
+        if understood.is_none() {
+            loaded.skipped += 1;
+        }
+    }
+    if loaded.skipped > 0 {
+        metrics::counter!(STORE_DAMAGED_ENTRIES).increment(loaded.skipped);
+        tracing::warn!(skipped = loaded.skipped, "stored entries that cannot be understood are skipped");
+    }
+    (blobs, loaded)
+}
+
+fn domain(name: &[u8]) -> Option<Domain> {
+    std::str::from_utf8(name).ok().and_then(|name| Domain::parse(name).ok())
+}
+
+fn encode<T: Serialize>(entry: &T) -> Result<Vec<u8>, StoreError> {
+    let mut value = vec![VERSION];
+    // Only a value that cannot be represented fails; of these types there is none.
+    rmp_serde::encode::write(&mut value, entry).map_err(|_| StoreError::TooLarge)?;
+    Ok(value)
+}
+
+fn decode<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    match value.split_first() {
+        Some((&VERSION, packed)) => rmp_serde::from_slice(packed).ok(),
+        _ => None,
+    }
+}
+
+fn sts_key(domain: &Domain) -> Vec<u8> {
+    [&[KEY_STS], domain.as_str().as_bytes()].concat()
+}
+
+fn dane_key(hop: &NextHop) -> Vec<u8> {
+    [&[KEY_DANE], hop.to_string().as_bytes()].concat()
+}
+
+impl Persist for Store {
+    fn save_sts<'a>(&'a self, domain: &'a Domain, entry: &'a StsEntry) -> BoxFuture<'a, Result<(), PersistError>> {
+        Box::pin(async move {
+            let queued = encode(entry).and_then(|value| self.queue.put_durable(sts_key(domain), Some(value)));
+            let saved = match queued {
+                Ok(durable) => self.wait(durable).await,
+                Err(error) => Err(error),
+            };
+            saved.map_err(|error| self.not_stored(error))
+        })
+    }
+
+    fn save_dane(&self, hop: &NextHop, entry: &DaneEntry) {
+        if let Err(error) = encode(entry).and_then(|value| self.queue.put(dane_key(hop), Some(value))) {
+            self.not_stored(error);
+        }
+    }
+
+    fn remove(&self, hop: &NextHop) {
+        let mut removed = self.queue.put(dane_key(hop), None);
+        if let NextHop::Domain { domain, port: None } = hop {
+            removed = removed.and(self.queue.put(sts_key(domain), None));
+        }
+        if let Err(error) = removed {
+            self.not_stored(error);
+        }
+    }
+}
+
+impl Store {
+    /// Says, at most once a minute, what the writer cannot say itself: a disk that fails is its business, one
+    /// that does not answer keeps it from saying anything.
+    fn not_stored(&self, error: StoreError) -> PersistError {
+        if error != StoreError::Failing {
+            metrics::counter!(STORE_WRITE_ERRORS).increment(1);
+            let now = self.clock.instant();
+            let mut complained = self.complained.lock();
+            if complained.is_none_or(|last| now.saturating_duration_since(last) >= STORE_COMPLAINT_INTERVAL) {
+                *complained = Some(now);
+                tracing::error!(%error, waiting = self.queue.len(), "the store does not keep up, serving from memory");
+            }
+        }
+        PersistError
+    }
+}

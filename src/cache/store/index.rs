@@ -1,0 +1,85 @@
+//! What is on disk, by a hash of each key: enough to count, to compact and to leave out needless removals.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use super::frame::{Body, Census, Frame};
+
+/// First octet of the key of an MTA-STS branch.
+pub(super) const KEY_STS: u8 = b's';
+/// First octet of the key of a DANE branch.
+pub(super) const KEY_DANE: u8 = b'd';
+
+/// Live entries on disk. Keys are hashed with a secret, so that nobody can make two of them meet.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    hasher: RandomState,
+    slots: HashMap<u64, Slot>,
+    census: Census,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    seq: u64,
+    bytes: u32,
+}
+
+impl Index {
+    /// Takes note of a record that was written.
+    pub fn apply(&mut self, frame: &Frame) {
+        match &frame.body {
+            Body::Put { key, value } => {
+                // What a record takes beside its key and value is small change.
+                let bytes = u32::try_from(key.len() + value.len() + 32).unwrap_or(u32::MAX);
+                self.bytes += u64::from(bytes);
+                match self.slots.insert(self.hasher.hash_one(key), Slot { seq: frame.seq, bytes }) {
+                    Some(old) => self.bytes -= u64::from(old.bytes),
+                    None => self.count(key, 1),
+                }
+            }
+            Body::Remove { key } => {
+                if let Some(old) = self.slots.remove(&self.hasher.hash_one(key)) {
+                    self.bytes -= u64::from(old.bytes);
+                    self.count(key, -1);
+                }
+            }
+            Body::Commit(_) => {}
+        }
+    }
+
+    /// Whether there is a live entry of this key.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.slots.contains_key(&self.hasher.hash_one(key))
+    }
+
+    /// Whether this record is the live one of its key.
+    pub fn is_current(&self, frame: &Frame) -> bool {
+        let Body::Put { key, .. } = &frame.body else { return false };
+        self.slots.get(&self.hasher.hash_one(key)).is_some_and(|slot| slot.seq == frame.seq)
+    }
+
+    /// Live entries of every kind.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Live entries by kind.
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
+    /// About how many octets the live entries take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn count(&mut self, key: &[u8], by: i64) {
+        let counter = match key.first() {
+            Some(&KEY_STS) => &mut self.census.sts,
+            Some(&KEY_DANE) => &mut self.census.dane,
+            _ => return,
+        };
+        *counter = counter.saturating_add_signed(by);
+    }
+}

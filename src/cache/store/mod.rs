@@ -1,0 +1,176 @@
+//! What outlives the process: both branches of every next hop, and a few named blobs.
+//!
+//! In: changes, keyed. Out: at a start, everything that can still be read. Each record is written to two
+//! copies, a log of records that check themselves and a keyspace in fjall, so that damage to any one file
+//! costs nothing: `recover` takes the newest of each key from both and repairs what is behind. One thread
+//! writes; those who wait for durability share one wait for the disk.
+//!
+//! Never fails a start for what is on disk, never throws away what another copy still has, never decides
+//! whether an entry is still valid.
+
+mod branches;
+mod fence;
+mod frame;
+mod index;
+mod keyspace;
+mod lock;
+mod log;
+mod queue;
+mod recover;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+pub use branches::Loaded;
+pub use lock::{LockError, StateLock};
+pub use recover::Report;
+
+use crate::clock::{Clock, Instant};
+use crate::limits::STORE_SAVE_WAIT;
+use crate::telemetry::metrics::{STORE_LOST, STORE_MOVED_ASIDE};
+use queue::Queue;
+
+/// The store's directory in the state directory.
+const STORE_DIRECTORY: &str = "store";
+/// First octet of the key of a blob.
+const KEY_BLOB: u8 = b'b';
+/// How long the end of the process waits for the last writes.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// Why something is not on disk now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk does not take writes. The change is queued and will be written once it does.
+    #[error("the disk does not take writes")]
+    Failing,
+    /// The disk did not answer within [`STORE_SAVE_WAIT`]. The change is queued.
+    #[error("the disk does not answer in time")]
+    Slow,
+    /// Too many changes wait already: this one is not kept.
+    #[error("too many changes wait for the disk")]
+    Overloaded,
+    /// Key or value are over their limits: this one is not kept.
+    #[error("too large to be stored")]
+    TooLarge,
+    /// A record of the log did not read back.
+    #[error("a record of the log is damaged")]
+    LogDamaged,
+}
+
+/// The store, open for writing. Dropping it writes what is queued, and waits for that a bounded time.
+pub struct Store {
+    queue: Queue,
+    blobs: Mutex<HashMap<String, Vec<u8>>>,
+    ended: Mutex<mpsc::Receiver<()>>,
+    clock: Clock,
+    /// When it was last said that the disk does not answer.
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Store {
+    /// Locks the state directory, reads the store in it and starts the writer. Blocks while it reads.
+    ///
+    /// The only error is that another process has the directory: whatever is wrong with the disk or the
+    /// files is logged, and the store begins with what can be read.
+    pub fn open(state: &Path, clock: Clock) -> Result<(Self, Loaded), LockError> {
+        let lock = match StateLock::take(state) {
+            Ok(lock) => Some(lock),
+            Err(held @ LockError::Held { .. }) => return Err(held),
+            Err(error @ LockError::Io { .. }) => {
+                tracing::error!(%error, "the state directory cannot be used");
+                None
+            }
+        };
+        let store = state.join(STORE_DIRECTORY);
+        let opened = recover::open(&store, clock.wall());
+        say(&opened.report, &store);
+        let (blobs, loaded) = branches::sort(opened.entries, opened.report);
+        let queue = Queue::default();
+        let writer = writer::Writer { store, lock, clock: clock.clone(), queue: queue.clone() };
+        let (end, ended) = mpsc::channel::<()>();
+        let copies = opened.copies;
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            writer.run(copies);
+            drop(end);
+        });
+        if let Err(error) = thread {
+            // Without threads nothing else will work either; until then this is a disk that takes nothing.
+            tracing::error!(%error, "the store has no writer");
+            queue.put_back(HashMap::new(), Vec::new());
+        }
+        let (blobs, ended) = (Mutex::new(blobs), Mutex::new(ended));
+        Ok((Self { queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded))
+    }
+
+    /// Keeps `bytes` under `name` (at most [`crate::limits::STORE_KEY_BYTES`] less one octets) until it is
+    /// saved again. Ready once durable; after an error other than `TooLarge` and `Overloaded` it is written
+    /// as soon as the disk allows.
+    pub async fn save_blob(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.blobs.lock().insert(name.to_owned(), bytes.clone());
+        let durable = self.queue.put_durable(blob_key(name), Some(bytes))?;
+        self.wait(durable).await
+    }
+
+    /// What was last saved under `name`.
+    pub fn blob(&self, name: &str) -> Option<Vec<u8>> {
+        self.blobs.lock().get(name).cloned()
+    }
+
+    /// Ready once everything that was changed before is durable.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let durable = self.queue.barrier()?;
+        self.wait(durable).await
+    }
+
+    async fn wait(&self, durable: oneshot::Receiver<Result<(), StoreError>>) -> Result<(), StoreError> {
+        match tokio::time::timeout(STORE_SAVE_WAIT, durable).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Failing),
+            Err(_) => {
+                // Those after this one need not wait as long; the writer says when the disk answers again.
+                self.queue.set_failing(true);
+                Err(StoreError::Slow)
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.queue.close();
+        // The writer sends nothing; it hangs up when it has ended.
+        let _ = self.ended.lock().recv_timeout(CLOSE_WAIT);
+    }
+}
+
+fn blob_key(name: &str) -> Vec<u8> {
+    [&[KEY_BLOB], name.as_bytes()].concat()
+}
+
+/// Says once what an opening found.
+fn say(report: &Report, store: &Path) {
+    let path = store.display();
+    let Report { policies, dane, damaged, restored, lost_policies, lost_dane, .. } = *report;
+    let moved_to = report.moved_aside.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    metrics::counter!(STORE_MOVED_ASIDE).increment(u64::from(report.beyond_reading));
+    metrics::counter!(STORE_LOST).increment(lost_policies + lost_dane);
+    if report.beyond_reading {
+        tracing::error!(%path, moved_to, "the store is beyond reading: moved aside, starting with an empty one");
+    } else if damaged > 0 || restored > 0 || lost_policies > 0 || lost_dane > 0 {
+        tracing::warn!(
+            %path, policies, dane, lost_policies, lost_dane, damaged, restored, moved_to,
+            "the store was damaged: {lost_policies} policies lost, {policies} kept"
+        );
+    } else {
+        tracing::info!(%path, policies, dane, "the store was read");
+    }
+}
+
+#[cfg(test)]
+mod tests;

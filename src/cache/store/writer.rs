@@ -1,0 +1,181 @@
+//! The one thread that writes: takes everything that is queued, writes it to both copies with one wait for the
+//! disk each, tells those who wait, and keeps trying when the disk fails.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use super::frame::{Body, Frame};
+use super::lock::{LockError, StateLock};
+use super::queue::{Change, Queue, Work};
+use super::recover::{self, Copies, Unwritable};
+use super::{StoreError, say};
+use crate::clock::{Clock, Instant};
+use crate::limits::{STORE_COMPLAINT_INTERVAL, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::telemetry::metrics::{STORE_FAILING, STORE_WRITE_ERRORS};
+
+/// State of the writer thread.
+pub(super) struct Writer {
+    /// Where the store lives, in the state directory.
+    pub store: PathBuf,
+    /// Keeps others out; absent where the disk did not let us lock.
+    pub lock: Option<StateLock>,
+    /// For the age of complaints and names of what is moved aside.
+    pub clock: Clock,
+    /// Where changes come from.
+    pub queue: Queue,
+}
+
+impl Writer {
+    /// Runs until the queue is closed and empty. Blocks.
+    pub fn run(mut self, opened: Result<Copies, Unwritable>) {
+        let mut copies = match opened {
+            Ok(copies) => copies,
+            Err(error) => {
+                self.queue.put_back(HashMap::new(), Vec::new());
+                let Some(copies) = self.recover(&error) else { return };
+                copies
+            }
+        };
+        loop {
+            match self.queue.take(STORE_RETRY_MAX) {
+                Work::Idle => {}
+                Work::Closed => return,
+                Work::Write(changes, waiters) => {
+                    let error = match copies.write_log(&changes) {
+                        Ok(frames) => {
+                            for waiter in waiters {
+                                // One who no longer waits has been answered already.
+                                let _ = waiter.send(Ok(()));
+                            }
+                            let second = copies.write_keyspace(frames);
+                            self.queue.set_failing(second.is_err());
+                            second.err()
+                        }
+                        Err(error) => {
+                            self.queue.put_back(changes, waiters);
+                            Some(error.into())
+                        }
+                    };
+                    if let Some(error) = error {
+                        drop(copies);
+                        let Some(again) = self.recover(&error) else { return };
+                        copies = again;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the lock of the state directory where a failing disk kept it from us at the start.
+    fn lock(&mut self) -> Result<(), LockError> {
+        if self.lock.is_none() {
+            let state = self.store.parent().unwrap_or(&self.store);
+            self.lock = Some(StateLock::take(state)?);
+        }
+        Ok(())
+    }
+
+    /// The process ends while the disk fails.
+    fn last_attempt(&mut self) -> Option<Copies> {
+        let opened = match self.lock() {
+            Ok(()) => recover::open(&self.store, self.clock.wall()).copies.ok(),
+            Err(_) => None,
+        };
+        if opened.is_none() {
+            tracing::error!(lost = self.queue.len(), "changes that could not be written are lost with this process");
+        }
+        opened
+    }
+
+    /// Tries until the disk takes writes again. Nothing, when the process ends before.
+    fn recover(&mut self, first: &Unwritable) -> Option<Copies> {
+        let mut pause = STORE_RETRY_MIN;
+        let mut complained: Option<Instant> = None;
+        let (clock, queue, store) = (self.clock.clone(), self.queue.clone(), self.store.clone());
+        let mut complain = |error: &dyn std::fmt::Display| {
+            metrics::counter!(STORE_WRITE_ERRORS).increment(1);
+            let now = clock.instant();
+            if complained.is_none_or(|last| now.saturating_duration_since(last) >= STORE_COMPLAINT_INTERVAL) {
+                complained = Some(now);
+                let waiting = queue.len();
+                let path = store.display();
+                tracing::error!(%error, %path, waiting, "the store cannot be written, serving from memory");
+            }
+        };
+        metrics::gauge!(STORE_FAILING).set(1.0);
+        complain(first);
+        loop {
+            if self.queue.sleep(pause) {
+                return self.last_attempt();
+            }
+            if let Err(error) = self.lock() {
+                complain(&error);
+                continue;
+            }
+            let opened = recover::open(&self.store, self.clock.wall());
+            match opened.copies {
+                Ok(copies) => {
+                    say(&opened.report, &self.store);
+                    metrics::gauge!(STORE_FAILING).set(0.0);
+                    let waiting = self.queue.len();
+                    tracing::info!(waiting, "the store can be written again, writing what is missing");
+                    self.queue.set_failing(false);
+                    return Some(copies);
+                }
+                Err(error) => complain(&error),
+            }
+            pause = (pause * 2).min(STORE_RETRY_MAX);
+        }
+    }
+}
+
+impl Copies {
+    /// Writes changes to the log: they are durable after this. After an error the copies must be opened again.
+    fn write_log(&mut self, changes: &HashMap<Vec<u8>, Change>) -> io::Result<Vec<Frame>> {
+        let mut frames = Vec::with_capacity(changes.len() + 1);
+        for (key, change) in changes {
+            let body = match change {
+                Some(value) => Body::Put { key: key.clone(), value: value.clone() },
+                // What never reached the disk need not be removed from it.
+                None if !self.index.contains(key) => continue,
+                None => {
+                    self.removed.push(key.clone());
+                    Body::Remove { key: key.clone() }
+                }
+            };
+            self.seq += 1;
+            frames.push(Frame { seq: self.seq, body });
+        }
+        if !frames.is_empty() {
+            frames.iter().for_each(|frame| self.index.apply(frame));
+            self.seq += 1;
+            frames.push(Frame { seq: self.seq, body: Body::Commit(self.index.census()) });
+            self.log.append(&frames)?;
+        }
+        Ok(frames)
+    }
+
+    /// Writes the same to the keyspace. After an error the copies must be opened again.
+    fn write_keyspace(&mut self, frames: Vec<Frame>) -> Result<(), Unwritable> {
+        if !frames.is_empty() {
+            self.keyspace.append(frames.into())?;
+        }
+        if self.log.wants_compaction(self.index.bytes()) { self.compact() } else { Ok(()) }
+    }
+
+    /// Rewrites the log without what is out of date, then forgets removed keys.
+    fn compact(&mut self) -> Result<(), Unwritable> {
+        self.seq += 1;
+        let commit = Frame { seq: self.seq, body: Body::Commit(self.index.census()) };
+        match self.log.compact(&self.index, commit)? {
+            Some(log) => self.log = log,
+            // Opening both copies again repairs the log from the keyspace.
+            None => return Err(io::Error::other(StoreError::LogDamaged).into()),
+        }
+        let index = &self.index;
+        self.removed.retain(|key| !index.contains(key));
+        self.keyspace.forget(std::mem::take(&mut self.removed))?;
+        Ok(())
+    }
+}
