@@ -17,6 +17,7 @@ mod dnssec_rules;
 mod dnssec_vectors;
 mod http_pages;
 mod lossy_networks;
+mod no_downgrade;
 mod resolver_world;
 mod rfc5011;
 mod round_trips;

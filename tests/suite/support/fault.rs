@@ -141,6 +141,50 @@ pub enum Fault {
     Patch(Patch),
 }
 
+/// Every fault there is, except those that a test writes itself, with a name.
+pub fn catalogue() -> Vec<(&'static str, Fault)> {
+    vec![
+        ("bad signatures", Fault::BadSignatures),
+        ("expired signatures", Fault::ExpiredSignatures),
+        ("signatures of tomorrow", Fault::FutureSignatures),
+        ("missing signatures", Fault::MissingSignatures),
+        ("stripped DNSSEC", Fault::StripDnssec),
+        ("missing denial", Fault::MissingDenial),
+        ("wrong DS", Fault::WrongDs),
+        ("FORMERR", Fault::Code(rcode::FORMERR)),
+        ("SERVFAIL", Fault::Code(rcode::SERVFAIL)),
+        ("NXDOMAIN, nothing else", Fault::Code(rcode::NXDOMAIN)),
+        ("NOTIMP", Fault::Code(rcode::NOTIMP)),
+        ("REFUSED", Fault::Code(rcode::REFUSED)),
+        ("NOERROR, nothing else", Fault::Code(rcode::NOERROR)),
+        ("unknown rcode", Fault::Code(11)),
+        ("FORMERR to EDNS", Fault::CodeToEdns(rcode::FORMERR)),
+        ("NOTIMP to EDNS", Fault::CodeToEdns(rcode::NOTIMP)),
+        ("SERVFAIL to EDNS", Fault::CodeToEdns(rcode::SERVFAIL)),
+        ("silence to EDNS", Fault::SilenceToEdns),
+        ("no EDNS", Fault::NoEdns),
+        ("silence", Fault::Silence),
+        ("late", Fault::Late(Duration::from_secs(30))),
+        ("truncated", Fault::Truncate),
+        ("no TCP", Fault::NoTcp),
+        ("truncated without TCP", Fault::TruncateWithoutTcp),
+        ("lame", Fault::Lame),
+        ("upward referral", Fault::UpwardReferral),
+        ("self referral", Fault::SelfReferral),
+        ("wrong question", Fault::WrongQuestion),
+        ("wrong id", Fault::WrongId),
+        ("question in lower case", Fault::LowercaseQuestion),
+        ("spoofed first", Fault::SpoofedFirst),
+        ("garbage", Fault::Garbage),
+        ("cut short", Fault::CutShort),
+        ("forged NXDOMAIN", Fault::ForgedNxDomain),
+        ("forged NODATA", Fault::ForgedNoData),
+        ("NXDOMAIN at empty non-terminals", Fault::NxDomainAtEmptyNonTerminal),
+        ("AA clear", Fault::NotAuthoritative),
+        ("forged data", Fault::ForgedData),
+    ]
+}
+
 impl Fault {
     pub fn edit(edit: impl Fn(&Question, &mut Reply) + Send + Sync + 'static) -> Self {
         Self::Edit(Arc::new(edit))
