@@ -105,6 +105,11 @@ impl Zone {
         zone
     }
 
+    /// Whether it is only thought to live on the servers of the zone above it: no referral led to it.
+    pub fn is_guess(&self) -> bool {
+        self.parent.is_some() && self.referral.source.is_none() && self.forward.is_none()
+    }
+
     /// Whether it may still be used.
     pub fn is_fresh(&self, now: Stamp) -> bool {
         now.since(self.learnt) < Duration::from_secs(u64::from(self.ttl))

@@ -129,6 +129,8 @@ impl Core {
                     }
                     // One lookup's limits are no news about the zone.
                     Err(failure) if is_out_of_budget(&failure) => Err(failure),
+                    // No referral led here: that the servers of the zone above do not have its keys is no news, either.
+                    Err(failure) if zone.is_guess() && failure.cause == Cause::Bogus(Bogus::NoDnskey) => Err(failure),
                     Err(failure) => {
                         let of_zone = Failure { name: zone.name.clone(), rtype: RecordType::DNSKEY, ..failure.clone() };
                         core.failures.insert(of_zone, core.now());
@@ -164,13 +166,17 @@ impl Core {
             };
             let status = match self.status_in_referral(&context, &parent, &keys, &zone) {
                 Some(status) => status,
-                None => self.ds_status(&context, Arc::clone(&parent), keys, &zone.name).await?,
+                None => self.ds_status(&context, Arc::clone(&parent), Arc::clone(&keys), &zone.name).await?,
             };
             match status {
-                DsStatus::Signed { trust, ttl } => {
-                    let (trust, keys_ttl) = self.keys_of(&context, &zone, &trust, early).await?;
-                    Ok((trust, ttl.min(keys_ttl)))
-                }
+                DsStatus::Signed { trust, ttl } => match self.keys_of(&context, &zone, &trust, early).await {
+                    Ok((trust, keys_ttl)) => Ok((trust, ttl.min(keys_ttl))),
+                    Err(bogus) if bogus.is_bogus() && !is_out_of_budget(&bogus) => {
+                        let other = self.keys_by_other_ds(&context, &parent, &keys, &zone, &trust).await;
+                        other.ok_or(bogus)
+                    }
+                    Err(failure) => Err(failure),
+                },
                 DsStatus::Unsigned { ttl } => Ok((ZoneTrust::Insecure, ttl)),
                 // The parent denies the delegation that it gave: one of the two is false.
                 DsStatus::NotACut | DsStatus::Below(_) => {
@@ -179,6 +185,30 @@ impl Core {
             }
         }
         .boxed()
+    }
+
+    /// The keys that match the DS RRset of the parent's other servers, where it differs from the one that came with
+    /// the referral: a server may lag behind the others.
+    async fn keys_by_other_ds(
+        self: &Arc<Self>,
+        context: &Context,
+        parent: &Arc<Zone>,
+        keys: &KeySet,
+        zone: &Arc<Zone>,
+        first: &Trust,
+    ) -> Option<(ZoneTrust, u32)> {
+        let source = zone.referral.source?;
+        if self.at_hand(parent).iter().all(|server| *server == source) {
+            return None;
+        }
+        let heard = self.ask_zone(context, parent, &zone.name, RecordType::DS, &[source]).await.ok()?;
+        match self.ds_status_heard(context, parent, keys, &zone.name, &heard) {
+            Ok(DsStatus::Signed { trust, ttl }) if trust != *first => {
+                let (trust, keys_ttl) = self.keys_of(context, zone, &trust, None).await.ok()?;
+                Some((trust, ttl.min(keys_ttl)))
+            }
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// A forward zone is validated when the chain from an anchor reaches it, else insecure (design §11).
