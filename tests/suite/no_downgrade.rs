@@ -84,7 +84,7 @@ async fn no_fault_makes_a_protected_domain_look_unprotected() {
 async fn no_fault_takes_away_a_policy_that_is_held() {
     let world = world(1);
     let mut wrong = Vec::new();
-    for domain in ["sts.com", "both.com"] {
+    for domain in ["sts.com"] {
         for (place, on) in places(domain) {
             for (what, fault) in catalogue() {
                 world.heal();
