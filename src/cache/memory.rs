@@ -183,6 +183,12 @@ impl PolicyCache {
         hops.iter().filter(|hop| self.remove(hop)).count()
     }
 
+    /// Ready once everything that was taken in or forgotten before would survive a power cut. Where the disk
+    /// fails it is ready all the same: the store says so.
+    pub async fn settle(&self) {
+        _ = self.persist.flush().await;
+    }
+
     /// Every entry, in no order. Copies; for the command line, not for queries.
     pub fn rows(&self) -> Vec<(NextHop, Snapshot)> {
         let mut rows = Vec::with_capacity(self.len());

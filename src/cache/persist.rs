@@ -21,6 +21,9 @@ pub trait Persist: Send + Sync + 'static {
 
     /// Forgets both branches of `hop`: purged, evicted or long expired. Never waits for the disk.
     fn remove(&self, hop: &NextHop);
+
+    /// Ready once everything that was said before would survive a power cut.
+    fn flush(&self) -> BoxFuture<'_, Result<(), PersistError>>;
 }
 
 /// Keeps nothing: for tests, `query --direct`, and a state directory that cannot be had.
@@ -35,4 +38,8 @@ impl Persist for Forgetful {
     fn save_dane(&self, _: &NextHop, _: &DaneEntry) {}
 
     fn remove(&self, _: &NextHop) {}
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), PersistError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

@@ -12,4 +12,4 @@ pub mod merge;
 pub mod mta_sts;
 pub mod reply;
 
-pub use engine::{Engine, EngineSettings};
+pub use engine::{Engine, EngineSettings, Freshness};

@@ -108,6 +108,10 @@ impl Persist for Store {
             self.not_stored(error);
         }
     }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), PersistError>> {
+        Box::pin(async move { self.sync().await.map_err(|error| self.not_stored(error)) })
+    }
 }
 
 impl Store {

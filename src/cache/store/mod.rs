@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// Ready once everything that was changed before is durable.
-    pub async fn flush(&self) -> Result<(), StoreError> {
+    pub async fn sync(&self) -> Result<(), StoreError> {
         let durable = self.queue.barrier()?;
         self.wait(durable).await
     }

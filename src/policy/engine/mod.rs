@@ -4,7 +4,10 @@
 //! query, so that a refreshed branch counts at once. It leaves as soon as the combination table determines it.
 
 mod flights;
+mod listing;
 mod prefetch;
+
+pub use listing::Freshness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +112,10 @@ impl Engine {
             Ok((dane, sts)) => self.wait(map, dane, sts).await,
             Err(overloaded) => Decision::temporary(overloaded),
         };
+        if !decision.cached && matches!(decision.outcome, Outcome::Secure(_)) {
+            // Whoever was told `secure` gets it again after a crash: that takes the DANE branch as well.
+            self.inner.cache.settle().await;
+        }
         let result = if decision.cached { "hit" } else { "miss" };
         metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result).increment(1);
         log(hop, &decision);
