@@ -146,6 +146,8 @@ pub const REPLY_BYTES: usize = 100_000;
 pub const REASON_BYTES: usize = 200;
 /// Parts of the policy cache, each with a lock of its own; also bounds what one eviction looks through.
 pub const CACHE_SHARDS: usize = 256;
+/// Parts of the policy cache that one eviction compares.
+pub const CACHE_EVICTION_SAMPLE: usize = 4;
 /// In eviction, each doubling of an entry's hits makes up for this much time without any.
 pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 /// What expired is forgotten this long after, so that a clock wrong for a while throws nothing away.
@@ -153,11 +155,11 @@ pub const POLICY_EXPIRED_KEPT: Duration = Duration::from_secs(86_400);
 /// Octets of the policy cache per entry that `cache.max-entries` allows, on average.
 pub const CACHE_BYTES_PER_ENTRY: usize = 4_096;
 /// How often the cache is looked through for what is to be renewed, a part at a time.
-pub const PREFETCH_TICK: Duration = Duration::from_millis(250);
+pub const PREFETCH_TICK: Duration = Duration::from_secs(1);
 /// Parts of the cache per tick: all of it every four seconds.
-pub const PREFETCH_SHARDS_PER_TICK: usize = 16;
-/// Renewals begun per tick: 40 in a second.
-pub const PREFETCH_PER_TICK: usize = 10;
+pub const PREFETCH_SHARDS_PER_TICK: usize = 64;
+/// Renewals begun per tick.
+pub const PREFETCH_PER_TICK: usize = 40;
 /// Renewals under way at once.
 pub const PREFETCH_AT_ONCE: usize = 32;
 /// Renewals that wait; what does not fit is found again in the next round.

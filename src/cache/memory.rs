@@ -15,7 +15,9 @@ use super::entry::{DaneEntry, DaneVerdict, StsEntry};
 use super::persist::Persist;
 use super::state::{DaneState, StsState, Worth};
 use crate::clock::{Instant, Stamp};
-use crate::limits::{CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF};
+use crate::limits::{
+    CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
+};
 use crate::names::{Domain, NextHop};
 use crate::telemetry::metrics as metric_names;
 
@@ -279,27 +281,32 @@ impl PolicyCache {
         removed.is_some()
     }
 
-    /// Evicts until the bounds hold: what has no policy first, wherever it is; then what is worth least here.
+    /// Evicts until the bounds hold: what has no policy first, wherever it is, else what is worth least; looks
+    /// through a few shards for each, a different few each time.
     fn trim(&self, now: Stamp) {
         while self.len() > self.bounds.entries || self.bytes() > self.bounds.bytes {
             let count = self.shards.len();
             let start = self.hand.fetch_add(1, Ordering::Relaxed);
             let turn = || (0..count).filter_map(|step| self.shards.get((start + step) % count));
-            let shard = turn()
-                .find(|shard| shard.plain.load(Ordering::Relaxed) > 0)
-                .or_else(|| turn().find(|shard| !shard.slots.lock().is_empty()));
-            let Some(shard) = shard else { return };
-            let victim = {
-                let slots = shard.slots.lock();
-                slots.iter().min_by_key(|(_, slot)| slot.rank(now)).map(|(hop, _)| hop.clone())
-            };
-            if let Some(hop) = victim
-                && self.forget(shard, &hop)
-            {
+            let least = |shard| Some((self.least(shard, now)?, shard));
+            let plain = turn().filter(|shard| shard.plain.load(Ordering::Relaxed) > 0);
+            let victim =
+                plain.filter_map(least).take(CACHE_EVICTION_SAMPLE).min_by_key(|((rank, _), _)| *rank).or_else(|| {
+                    turn().filter_map(least).take(CACHE_EVICTION_SAMPLE).min_by_key(|((rank, _), _)| *rank)
+                });
+            let Some(((_, hop), shard)) = victim else { return };
+            if self.forget(shard, &hop) {
                 self.persist.remove(&hop);
                 metrics::counter!(metric_names::CACHE_EVICTIONS).increment(1);
             }
         }
+    }
+
+    /// The entry of a shard that would be missed least, and its rank.
+    fn least(&self, shard: &Shard, now: Stamp) -> Option<((Worth, i64), NextHop)> {
+        let slots = shard.slots.lock();
+        let (hop, slot) = slots.iter().min_by_key(|(_, slot)| slot.rank(now))?;
+        Some((slot.rank(now), hop.clone()))
     }
 }
 

@@ -21,6 +21,7 @@ mod no_downgrade;
 mod resolver_world;
 mod rfc5011;
 mod round_trips;
+mod policy;
 mod scenarios;
 mod socketmap_server;
 mod support;

@@ -79,7 +79,8 @@ mod tests {
 
     fn records(mx: &[(u16, &str)]) -> Found {
         let record = |(preference, name): &(u16, &str)| {
-            let exchange = if *name == "." { Name::root() } else { Name::from_ascii(name).expect("a name") };
+            let labels = name.split_terminator('.').map(str::as_bytes).filter(|label| !label.is_empty());
+            let exchange = Name::from_labels(labels).expect("a name");
             RData::MX(MX::new(*preference, exchange))
         };
         Found::Records(mx.iter().map(record).collect())
@@ -105,7 +106,7 @@ mod tests {
             ),
             (
                 "no host names",
-                records(&[(1, "192.0.2.1."), (2, "a\\032b.example."), (3, "mx.example.")]),
+                records(&[(1, "192.0.2.1."), (2, "a b.example."), (3, "mx.example.")]),
                 hosts(&[(3, "mx.example")]),
             ),
         ];

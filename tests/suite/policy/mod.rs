@@ -1,0 +1,7 @@
+//! Policies, with a scripted DNS and policy host under a paused clock: one row per rule.
+
+mod dane;
+mod engine;
+mod life;
+mod replies;
+mod script;
