@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::bind::{BindError, Sockets};
+pub use self::response::Transport;
 pub use self::service::{Resolve, Service};
 
 /// Serves until `shutdown` ends; then reads no more, answers what was asked, and returns. The caller bounds how

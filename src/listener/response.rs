@@ -17,13 +17,18 @@ const OPTION_KEEPALIVE: u16 = 11;
 /// Largest message without EDNS (RFC 1035 §2.3.4).
 const PLAIN_UDP: usize = 512;
 
+/// A DNAME leads to a name that is too long (RFC 6672 §2.2).
+const YXDOMAIN: Rcode = Rcode::Other(6);
+
 /// How the query came, as far as the answer depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub enum Transport {
+    /// One datagram.
     Udp {
         /// The client is on this host.
         loopback: bool,
     },
+    /// A connection.
     Tcp,
 }
 
@@ -55,7 +60,11 @@ impl<'a> Response<'a> {
 
     /// What the engine found.
     pub fn found(resolution: &'a Resolution, head: &Head) -> Self {
-        let rcode = if resolution.end == End::NxDomain { Rcode::NxDomain } else { Rcode::NoError };
+        let rcode = match resolution.end {
+            End::Records | End::NoData => Rcode::NoError,
+            End::NxDomain => Rcode::NxDomain,
+            End::TooLong => YXDOMAIN,
+        };
         // RFC 6840 §5.8: AD goes to those who show that they know it, by DO or by AD.
         let understood = head.authentic || head.edns.is_some_and(|edns| edns.dnssec_ok);
         Self {

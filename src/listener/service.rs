@@ -61,7 +61,7 @@ impl<R: Resolve> Service<R> {
     }
 
     /// The answer to a client's message; none for what is no query, and for strangers who come too often.
-    pub(super) async fn answer(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+    pub async fn answer(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
         let parsed = parse(octets);
         if !self.admission.allows(client) {
             let (Parsed::Query(Query { head, .. }) | Parsed::Error(head, _)) = parsed else { return None };
@@ -87,7 +87,7 @@ impl<R: Resolve> Service<R> {
         if let Some(local) = self.local.answer(name, *rtype) {
             return finish(&Response::found(&local, head), head, transport);
         }
-        if matches!(rtype, RecordType::ANY | RecordType::RRSIG) {
+        if *rtype == RecordType::ANY {
             let minimal = minimal_any(name);
             return finish(&Response::found(&minimal, head), head, transport);
         }
@@ -120,7 +120,7 @@ fn finish(response: &Response<'_>, head: &Head, transport: Transport) -> Vec<u8>
     response.encode(head, transport)
 }
 
-/// ANY, and RRSIG, which would be as large: one small made-up record (RFC 8482 §4.2, §7).
+/// ANY: one small made-up record (RFC 8482 §4.2).
 fn minimal_any(name: &Name) -> Resolution {
     let rdata = b"\x07RFC8482\0".to_vec().into_boxed_slice();
     let set =

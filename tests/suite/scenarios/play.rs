@@ -1,16 +1,15 @@
-//! Plays one script: steps in order, on a paused clock, the engine in between.
+//! Plays one script: steps in order, on a paused clock, listener and engine in between.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::rr::RecordType;
 use postseal::clock::Clock;
-use postseal::dns::Failure;
+use postseal::listener::{Service, Transport};
+use postseal::resolver::Engine;
 use postseal::resolver::anchors::file::parse_anchors;
-use postseal::resolver::message::{Message, Query, Rcode};
-use postseal::resolver::rrset::{RrSet, Rrsig};
+use postseal::resolver::message::{Message, Query};
 use postseal::resolver::settings::Settings;
-use postseal::resolver::{End, Engine, Flags, Part, Resolution};
 
 use super::expect::differences;
 use super::records::parse_name;
@@ -39,13 +38,15 @@ pub fn play(script: Script) -> Outcome {
 
 async fn run(script: Arc<Script>) -> Outcome {
     let servers = Arc::new(ScriptedServers::new(Arc::clone(&script)));
-    let engine = Engine::new(settings(&script), servers.clone(), Clock::manual(script.wall.unwrap_or(ANY_TIME)));
+    let clock = Clock::manual(script.wall.unwrap_or(ANY_TIME));
+    let engine = Engine::new(settings(&script), servers.clone(), clock.clone());
+    let service = Service::new(engine, vec![CLIENT.into()], Vec::new(), clock);
     let mut outcome = Outcome::default();
     let mut answer = None;
     for (number, step) in &script.steps {
         servers.set_step(*number);
         match step {
-            Step::Query(entry) => answer = ask(&engine, entry).await,
+            Step::Query(entry) => answer = ask(&service, entry).await,
             Step::TimePasses(seconds) => tokio::time::advance(Duration::from_secs(*seconds)).await,
             Step::Check(expected) => {
                 outcome.checks += 1;
@@ -80,58 +81,22 @@ fn settings(script: &Script) -> Settings {
     }
 }
 
-/// Asks the engine as a client's question would be asked; `None` for what is no question at all.
-async fn ask(engine: &Engine, entry: &Entry) -> Option<Message> {
-    if let Some(raw) = &entry.raw {
-        // What comes to a listener from anybody: it must not harm, and gets nothing.
-        let _ = Message::parse(raw);
-        return None;
-    }
-    let (name, rtype) = entry.question.clone()?;
-    let flags = Flags { checking_disabled: entry.flag("CD") };
-    let outcome = engine.resolve(&name, rtype, flags).await;
-    let query = Query { name, rtype, recursion_desired: true, edns: None };
-    let mut message = Message::parse(&query.encode(1)).expect("a well-formed question");
-    message.checking_disabled = flags.checking_disabled;
-    fill(&mut message, entry, outcome.as_deref());
-    Some(message)
-}
+/// The client of every scenario.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The sections and flags a client sees (RFC 4035 §3.2, RFC 6840 §5.7).
-fn fill(message: &mut Message, entry: &Entry, outcome: Result<&Resolution, &Failure>) {
-    let Ok(resolution) = outcome else {
-        message.rcode = Rcode::ServFail;
-        return;
+/// Asks as a client on this host does, through the listener; `None` where there is no answer.
+async fn ask(service: &Service<Engine>, entry: &Entry) -> Option<Message> {
+    let octets = match (&entry.raw, &entry.question) {
+        (Some(raw), _) => raw.clone(),
+        (None, Some((name, rtype))) => {
+            let edns = entry.flag("DO").then(Box::default);
+            let mut octets = Query { name: name.clone(), rtype: *rtype, recursion_desired: true, edns }.encode(1);
+            let bit = |flag, bit| if entry.flag(flag) { bit } else { 0 };
+            octets[3] = bit("AD", 0x20) | bit("CD", 0x10);
+            octets
+        }
+        (None, None) => return None,
     };
-    let dnssec = entry.flag("DO");
-    let sections = |parts: &[Part]| -> Vec<RrSet> {
-        let shown = parts.iter().filter(|part| {
-            dnssec
-                || Some(part.set.rtype) == entry.question.as_ref().map(|(_, rtype)| *rtype)
-                || !is_proof(part.set.rtype)
-        });
-        shown
-            .map(|part| {
-                let mut set = RrSet::clone(&part.set);
-                set.ttl = part.ttl;
-                if !dnssec {
-                    set.sigs.clear();
-                }
-                set
-            })
-            .collect()
-    };
-    message.authentic = resolution.security.is_secure() && (dnssec || entry.flag("AD"));
-    message.rcode = if resolution.end == End::NxDomain { Rcode::NxDomain } else { Rcode::NoError };
-    message.answer = sections(&resolution.answer);
-    // Asked for by type, signatures are records like others; off the wire they read as loose ones.
-    for set in message.answer.extract_if(.., |set| set.rtype == RecordType::RRSIG) {
-        let sigs = set.rdatas.iter().map(|rdata| Rrsig::parse(rdata, set.ttl).expect("a signature"));
-        message.loose_sigs.extend(sigs.map(|sig| (set.name.clone(), sig)));
-    }
-    message.authority = sections(&resolution.authority);
-}
-
-fn is_proof(rtype: RecordType) -> bool {
-    matches!(rtype, RecordType::NSEC | RecordType::NSEC3)
+    let answer = service.answer(&octets, CLIENT, Transport::Tcp).await?;
+    Some(Message::parse(&answer).expect("answers are well formed"))
 }

@@ -211,7 +211,7 @@ fn read_entry(lines: &mut Lines<'_>) -> Result<Entry, String> {
     let mut entry = Entry::default();
     let mut section = None;
     let mut raw = None;
-    while let Some(line) = lines.next() {
+    for line in lines.by_ref() {
         let line_without_comment = line.split(';').next().unwrap_or_default();
         let words: Vec<&str> = line_without_comment.split_whitespace().collect();
         let rest = || words.iter().skip(1).map(|word| (*word).to_owned());
