@@ -97,6 +97,14 @@ impl Engine {
         self.core.known_trust(&root).is_some() || !self.core.anchors().contains_key(&root)
     }
 
+    /// Whether a key of the root with this tag is a trust anchor (RFC 8509).
+    pub fn trusts_root_key(&self, tag: u16) -> bool {
+        let anchors = self.core.anchors();
+        anchors
+            .get(&Name::root())
+            .is_some_and(|trust| trust.ds.iter().any(|ds| ds.tag == tag) || trust.keys.iter().any(|key| key.tag == tag))
+    }
+
     /// Octets in the RRset cache.
     pub fn cache_bytes(&self) -> u64 {
         self.core.cache.bytes()
