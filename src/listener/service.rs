@@ -32,6 +32,9 @@ pub trait Resolve: Send + Sync + 'static {
         rtype: RecordType,
         flags: Flags,
     ) -> BoxFuture<'a, Result<Arc<Resolution>, Failure>>;
+
+    /// Whether a key of the root with this tag is a trust anchor.
+    fn trusts_root_key(&self, tag: u16) -> bool;
 }
 
 impl Resolve for Engine {
@@ -42,6 +45,10 @@ impl Resolve for Engine {
         flags: Flags,
     ) -> BoxFuture<'a, Result<Arc<Resolution>, Failure>> {
         Box::pin(Engine::resolve(self, name, rtype, flags))
+    }
+
+    fn trusts_root_key(&self, tag: u16) -> bool {
+        Engine::trusts_root_key(self, tag)
     }
 }
 
@@ -97,11 +104,34 @@ impl<R: Resolve> Service<R> {
         };
         let flags = Flags { checking_disabled: head.checking_disabled };
         match self.resolver.resolve(name, *rtype, flags).await {
+            Ok(resolution) if resolution.security.is_secure() && self.sentinel_denies(query) => {
+                let error = ExtendedError::new(0, "root key sentinel (RFC 8509)");
+                finish(&Response::error(Rcode::ServFail, Some(error)), head, transport)
+            }
             Ok(resolution) => finish(&Response::found(&resolution, head), head, transport),
             Err(failure) => {
                 finish(&Response::error(Rcode::ServFail, Some(ExtendedError::from(&failure))), head, transport)
             }
         }
+    }
+
+    /// Whether a secure answer turns into SERVFAIL because of its name: `root-key-sentinel-is-ta-NNNNN` asks
+    /// whether that key is a trust anchor, `root-key-sentinel-not-ta-NNNNN` whether it is not (RFC 8509 §3).
+    fn sentinel_denies(&self, Query { head, name, rtype }: &Query) -> bool {
+        if head.checking_disabled || !matches!(rtype, RecordType::A | RecordType::AAAA) {
+            return false;
+        }
+        let Some(asked) = name.iter().next().and_then(|label| label.strip_prefix(b"root-key-sentinel-")) else {
+            return false;
+        };
+        let (tag, denies_if) = match (asked.strip_prefix(b"is-ta-"), asked.strip_prefix(b"not-ta-")) {
+            (Some(tag), _) => (tag, false),
+            (_, Some(tag)) => (tag, true),
+            _ => return false,
+        };
+        let digits = tag.len() == 5 && tag.iter().all(u8::is_ascii_digit);
+        let tag = std::str::from_utf8(tag).ok().filter(|_| digits).and_then(|tag| tag.parse().ok());
+        tag.is_some_and(|tag| self.resolver.trusts_root_key(tag) == denies_if)
     }
 }
 

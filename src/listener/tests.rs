@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::response::Transport;
 use super::service::{Resolve, Service};
 use super::{Sockets, run};
 use crate::clock::Clock;
@@ -36,6 +39,8 @@ impl Resolve for Script {
         Box::pin(async move {
             let first = name.iter().next().unwrap_or_default();
             let resolution = match first {
+                _ if rtype != RecordType::A => denial(name, End::NoData),
+                _ if first.starts_with(b"root-key-sentinel-") => records(name, rtype, 1, Security::Secure),
                 b"secure" => records(name, rtype, 1, Security::Secure),
                 b"large" => records(name, rtype, 200, Security::Secure),
                 b"insecure" => records(name, rtype, 1, Security::Insecure),
@@ -56,6 +61,10 @@ impl Resolve for Script {
             };
             Ok(Arc::new(resolution))
         })
+    }
+
+    fn trusts_root_key(&self, tag: u16) -> bool {
+        tag == 20_326
     }
 }
 
@@ -282,6 +291,24 @@ async fn strangers_and_what_is_not_served_are_refused() {
 }
 
 #[tokio::test]
+async fn sentinel_names_tell_which_root_keys_are_trusted() {
+    let service = start("127.0.0.0/8").await;
+    for (label, rcode) in [
+        ("root-key-sentinel-is-ta-20326", Rcode::NoError),
+        ("root-key-sentinel-is-ta-00001", Rcode::ServFail),
+        ("root-key-sentinel-not-ta-20326", Rcode::ServFail),
+        ("root-key-sentinel-not-ta-00001", Rcode::NoError),
+        ("root-key-sentinel-is-ta-1", Rcode::NoError), // not five digits: no sentinel
+    ] {
+        let asked = query(&format!("{label}.example."), 1, true);
+        assert_eq!(ask(service.address, &asked).await.rcode, rcode, "{label}");
+        let mut unchecked = asked.clone();
+        unchecked[3] |= 0x10;
+        assert_eq!(ask(service.address, &unchecked).await.rcode, Rcode::NoError, "{label} with CD");
+    }
+}
+
+#[tokio::test]
 async fn any_gets_one_small_record() {
     let service = start("127.0.0.0/8").await;
     let mut any = query("secure.example.", 7, true);
@@ -302,6 +329,37 @@ async fn noise_is_not_answered_and_harms_nobody() {
     let mut buffer = [0; 2_000];
     let length = socket.recv(&mut buffer).await.expect("an answer");
     assert_eq!(Message::parse(&buffer[..length]).expect("a message").id, 8, "the only answer is to the query");
+}
+
+#[tokio::test]
+async fn changed_and_random_packets_get_a_sound_answer_or_none() {
+    let service = Service::new(Script::default(), vec!["::/0".parse().expect("a range")], Vec::new(), Clock::system());
+    let client = "::1".parse().expect("an address");
+    let mut random = StdRng::seed_from_u64(8);
+    let names = ["secure.example.", "large.example.", "absent.example.", "bogus.example.", "x.localhost.", "."];
+    let mut answered = 0;
+    for round in 0..20_000 {
+        let mut octets = if round % 10 == 0 {
+            (0..random.random_range(0..100)).map(|_| random.random()).collect()
+        } else {
+            query(names[round % names.len()], random.random(), random.random())
+        };
+        for _ in 0..random.random_range(0..4) {
+            if !octets.is_empty() {
+                let at = random.random_range(0..octets.len());
+                octets[at] = random.random();
+            }
+        }
+        octets.truncate(random.random_range(octets.len() / 2..=octets.len().max(1)));
+        let transport = if random.random() { Transport::Tcp } else { Transport::Udp { loopback: true } };
+        if let Some(answer) = service.answer(&octets, client, transport).await {
+            let message = Message::parse(&answer).unwrap_or_else(|error| panic!("{octets:?}: {error}"));
+            assert!(message.response, "{octets:?}");
+            assert_eq!(answer[..2], octets[..2], "{octets:?}");
+            answered += 1;
+        }
+    }
+    assert!(answered > 10_000, "{answered} of the packets were queries");
 }
 
 #[tokio::test]

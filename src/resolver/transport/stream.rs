@@ -228,11 +228,15 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn connections() -> Connections {
+        trusting(rustls::RootCertStore::empty())
+    }
+
+    fn trusting(roots: rustls::RootCertStore) -> Connections {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_root_certificates(roots)
             .with_no_client_auth();
         Connections::new(Arc::new(tls))
     }
@@ -243,15 +247,16 @@ mod tests {
         (listener, address)
     }
 
-    async fn read(stream: &mut TcpStream) -> Vec<u8> {
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
         let mut message = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
         stream.read_exact(&mut message).await.expect("a message");
         message
     }
 
-    async fn write(stream: &mut TcpStream, message: &[u8]) {
+    async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) {
         stream.write_u16(message.len() as u16).await.expect("written");
         stream.write_all(message).await.expect("written");
+        stream.flush().await.expect("flushed");
     }
 
     #[tokio::test]
@@ -305,6 +310,43 @@ mod tests {
             }
         });
         let answer = connections().exchange(address, None, b"\0\x01 one", &|_| true, PATIENCE).await;
+        assert_eq!(answer, Err(NetError::Closed));
+    }
+
+    #[tokio::test]
+    async fn over_tls_only_a_server_that_proves_its_name_is_asked() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["dns.example".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a root");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .expect("a configuration");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let query = read(&mut stream).await;
+                write(&mut stream, &query).await;
+            }
+        });
+        let connections = trusting(roots);
+        let query = b"\0\x01 one";
+        let accept = |octets: &[u8]| octets == query;
+        let answer = connections.exchange(address, Some("dns.example"), query, &accept, PATIENCE).await;
+        assert_eq!(answer.as_deref(), Ok(&query[..]));
+        let answer = connections.exchange(address, Some("other.example"), query, &accept, PATIENCE).await;
+        assert_eq!(answer, Err(NetError::Closed));
+        let stranger = super::tests::connections();
+        let answer = stranger.exchange(address, Some("dns.example"), query, &accept, PATIENCE).await;
         assert_eq!(answer, Err(NetError::Closed));
     }
 }
