@@ -110,7 +110,7 @@ impl Persist for Store {
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), PersistError>> {
-        Box::pin(async move { self.sync().await.map_err(|error| self.not_stored(error)) })
+        Box::pin(async move { Store::flush(self).await.map_err(|error| self.not_stored(error)) })
     }
 }
 

@@ -41,7 +41,7 @@ const STORE_DIRECTORY: &str = "store";
 /// First octet of the key of a blob.
 const KEY_BLOB: u8 = b'b';
 /// How long the end of the process waits for the last writes.
-const CLOSE_WAIT: Duration = Duration::from_secs(10);
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Why something is not on disk now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// Ready once everything that was changed before is durable.
-    pub async fn sync(&self) -> Result<(), StoreError> {
+    pub async fn flush(&self) -> Result<(), StoreError> {
         let durable = self.queue.barrier()?;
         self.wait(durable).await
     }
