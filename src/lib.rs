@@ -15,8 +15,11 @@
 
 pub mod addresses;
 pub mod cache;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod dns;
 pub mod http;
 pub mod limits;

@@ -271,3 +271,22 @@ pub const STORE_LOG_SLACK: u64 = 4 * 1024 * 1024;
 pub const STORE_BATCH: usize = 1_000;
 /// Damaged stores that are kept for inspection.
 pub const STORE_MOVED_ASIDE: usize = 2;
+// --- The process.
+
+/// How long lookups that are under way may go on after SIGTERM; the rest of 10 s is for the store.
+pub const DRAIN: Duration = Duration::from_secs(6);
+/// How long the store may take to write what is queued, after that.
+pub const FLUSH: Duration = Duration::from_secs(1);
+/// How often metrics are put in order.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest pause between two attempts to reach the root, in upkeep intervals.
+pub const WARM_UP_PAUSE_MOST: u32 = 30;
+
+// --- Control socket (design §10).
+
+/// Connections at once; operators are few.
+pub const CONTROL_CONNECTIONS: usize = 16;
+/// Longest exchange: a lookup that has to wait, and a long dump read slowly.
+pub const CONTROL_CONNECTION_TIME: Duration = Duration::from_secs(300);
+/// Longest answer a client takes: a dump of all entries.
+pub const CONTROL_RESPONSE_BYTES: usize = 256 << 20;

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails; helpers of tests are tests"
 )]
 
+mod binary;
 mod decision;
 mod dnssec_properties;
 mod dnssec_rules;

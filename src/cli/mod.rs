@@ -1,0 +1,76 @@
+//! The command line: one file per command.
+//!
+//! In: arguments, the environment. Out: text on standard output, an exit code (0: fine, 1: not, 2: wrong usage).
+//! Never does the work itself: commands ask the running daemon, or build their parts as the daemon does.
+
+mod check_config;
+mod healthcheck;
+mod query;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Sources};
+
+/// TLS policies for Postfix from DANE and MTA-STS, with its own validating recursive resolver.
+#[derive(Debug, Parser)]
+#[command(name = "postseal", version, about)]
+struct Arguments {
+    /// Configuration file; without it /etc/postseal/postseal.toml, if it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Sets one configuration key, above file and environment: --set log.level=debug
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer Postfix until told to stop (what happens without a command).
+    Serve,
+    /// Ask for the policy of one domain, or `[host]:port`.
+    Query(query::Query),
+    /// Check the configuration and print every effective value with its origin.
+    CheckConfig,
+    /// Exit with 0 when the running daemon is ready to answer.
+    Healthcheck,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let sources = Sources { file: arguments.config, environment: Environment::of_process(), flags: arguments.set };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(sources),
+        Command::Query(query) => query.run(&sources),
+        Command::CheckConfig => check_config::run(&sources),
+        Command::Healthcheck => healthcheck::run(&sources),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Says on standard error what went wrong.
+fn fail(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("postseal: {error}");
+    ExitCode::FAILURE
+}
+
+/// Prints a result. A reader that went away early is no failure of ours.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(error),
+        _ => ExitCode::SUCCESS,
+    }
+}

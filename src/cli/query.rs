@@ -1,0 +1,159 @@
+//! `query`: the policy of one next hop, as Postfix would get it, and why.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use hyper::{Method, StatusCode};
+
+use super::{fail, print};
+use crate::clock::Clock;
+use crate::config::{Config, Sources};
+use crate::control::client::{ask, encode};
+use crate::control::report::{Branch, Report, examine};
+use crate::daemon::{self, Parts};
+use crate::names::NextHop;
+
+/// Ask for the policy of one next hop.
+#[derive(Debug, Args)]
+pub(super) struct Query {
+    /// A domain, `domain:port`, `[host]` or `[host]:port`.
+    domain: String,
+
+    /// Look it up here, without the running daemon and its cache.
+    #[arg(long)]
+    direct: bool,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+
+    /// The map to ask.
+    #[arg(long, value_name = "NAME", default_value = "QUERY")]
+    map: String,
+}
+
+impl Query {
+    pub(super) fn run(&self, sources: &Sources) -> ExitCode {
+        match self.report(sources) {
+            Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
+                Ok(text) => print(&(text + "\n")),
+                Err(error) => fail(error),
+            },
+            Ok(report) => print(&block(&report)),
+            Err(message) => fail(message),
+        }
+    }
+
+    fn report(&self, sources: &Sources) -> Result<Report, QueryError> {
+        let config = Config::load(sources)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let report = runtime
+            .block_on(async { if self.direct { self.look_up(&config).await } else { self.ask_daemon(&config).await } });
+        runtime.shutdown_background();
+        report
+    }
+
+    async fn look_up(&self, config: &Config) -> Result<Report, QueryError> {
+        let hop = NextHop::parse(self.domain.as_bytes())?;
+        let map = daemon::map_options(config, &self.map).ok_or_else(|| QueryError::NoMap(self.map.clone()))?;
+        let clock = Clock::system();
+        let parts = Parts::for_one_query(config, clock.clone())?;
+        Ok(examine(&parts.policy, &clock, &hop, &self.map, &map).await)
+    }
+
+    async fn ask_daemon(&self, config: &Config) -> Result<Report, QueryError> {
+        let target = format!("/query?key={}&map={}", encode(&self.domain), encode(&self.map));
+        let response = ask(&config.state_dir, Method::GET, &target).await?;
+        if response.status != StatusCode::OK {
+            return Err(QueryError::Refused(response.body.trim_end().to_owned()));
+        }
+        Ok(serde_json::from_str(&response.body)?)
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+enum QueryError {
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error(transparent)]
+    Start(#[from] daemon::StartError),
+    #[error(transparent)]
+    Client(#[from] crate::control::client::ClientError),
+    #[error("{0}")]
+    NextHop(#[from] crate::names::NotADestination),
+    #[error("no map named {0}")]
+    NoMap(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("answer of the daemon: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// One block for people.
+fn block(report: &Report) -> String {
+    let mut text = String::new();
+    let origin = match (report.overridden, report.cached) {
+        (true, _) => "by policy.overrides",
+        (false, true) => "from the cache",
+        (false, false) => "looked up",
+    };
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "{} (map {}, {origin})", report.domain, report.map);
+    let _ = writeln!(text, "  answer   {}", report.answer.trim_end());
+    line(&mut text, "dane", &report.dane);
+    line(&mut text, "mta-sts", &report.mta_sts);
+    text
+}
+
+fn line(text: &mut String, name: &str, branch: &Branch) {
+    let _ = write!(text, "  {name:<8} {}", branch.status);
+    if !branch.policy.is_empty() && branch.policy != branch.status {
+        let _ = write!(text, " -> {}", branch.policy);
+    }
+    let _ = writeln!(text, ": {}", branch.reason);
+    if branch.status != "off" {
+        let _ = write!(text, "           looked at again in {} s", branch.ttl);
+        if let Some(valid) = branch.valid_for {
+            let _ = write!(text, ", valid for {valid} s");
+        }
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_shows_the_answer_and_both_branches() {
+        let report = Report {
+            version: "1".into(),
+            domain: "example.com".into(),
+            map: "QUERY".into(),
+            answer: "OK secure match=mx.example.com servername=hostname".into(),
+            cached: true,
+            overridden: false,
+            dane: Branch { status: "none".into(), reason: "no TLSA records".into(), ttl: 60, ..Branch::default() },
+            mta_sts: Branch {
+                policy: "secure match=mx.example.com servername=hostname".into(),
+                status: "enforce".into(),
+                reason: "policy fetched".into(),
+                ttl: 300,
+                valid_for: Some(86_400),
+                ..Branch::default()
+            },
+        };
+        let expected = "example.com (map QUERY, from the cache)
+  answer   OK secure match=mx.example.com servername=hostname
+  dane     none: no TLSA records
+           looked at again in 60 s
+  mta-sts  enforce -> secure match=mx.example.com servername=hostname: policy fetched
+           looked at again in 300 s, valid for 86400 s
+";
+        assert_eq!(block(&report), expected);
+    }
+}

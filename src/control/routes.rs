@@ -1,0 +1,83 @@
+//! What can be asked: one function per path.
+
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+
+use super::Operations;
+use super::report::examine;
+use crate::clock::Clock;
+use crate::http::Text;
+use crate::names::NextHop;
+
+/// Answers one request.
+pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, method: &Method, target: &str) -> Text {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    match (method, path) {
+        (&Method::GET, "/query") => query_domain(operations, clock, query).await,
+        (&Method::GET, "/ready") => ready(operations),
+        (_, "/query" | "/ready") => Text::plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+        _ => Text::plain(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+async fn query_domain<O: Operations>(operations: &O, clock: &Clock, query: &str) -> Text {
+    let key = parameter(query, "key").unwrap_or_default();
+    let name = parameter(query, "map").unwrap_or_else(|| "QUERY".to_owned());
+    let hop = match NextHop::parse(key.as_bytes()) {
+        Ok(hop) => hop,
+        Err(error) => return Text::plain(StatusCode::BAD_REQUEST, format!("{key}: {error}\n")),
+    };
+    let Some(map) = operations.map(&name) else {
+        return Text::plain(StatusCode::NOT_FOUND, format!("no map named {name}\n"));
+    };
+    json(&examine(operations.policy(), clock, &hop, &name, &map).await)
+}
+
+fn ready<O: Operations>(operations: &O) -> Text {
+    match operations.missing().as_slice() {
+        [] => Text::plain(StatusCode::OK, "ready\n"),
+        missing => Text::plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", "))),
+    }
+}
+
+/// A JSON response.
+pub(super) fn json(value: &impl Serialize) -> Text {
+    match serde_json::to_string(value) {
+        Ok(body) => Text { status: StatusCode::OK, media_type: "application/json", body: body + "\n" },
+        Err(error) => Text::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// One parameter of a query string, percent-decoded.
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
+    let (_, value) = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
+    let mut octets = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            octet => octet,
+        });
+    }
+    String::from_utf8(octets).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::client::encode;
+
+    #[test]
+    fn parameters_come_back_as_they_were_sent() {
+        for text in ["example.com", "[mx.example.com]:587", "bücher.example", "a b&c=d%e", ""] {
+            let query = format!("map=QUERY&key={}", encode(text));
+            assert_eq!(parameter(&query, "key").as_deref(), Some(text));
+            assert_eq!(parameter(&query, "other"), None);
+        }
+        assert_eq!(parameter("key=%4", "key"), None);
+        assert_eq!(parameter("key=%ff", "key"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Which map a name stands for (design §3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use metrics::Counter;
+
+use crate::config::MapOptions;
+use crate::policy::decision::Outcome;
+use crate::telemetry::metrics as names;
+
+/// All maps by name.
+pub(super) struct Maps {
+    by_name: HashMap<Box<[u8]>, Arc<Map>>,
+}
+
+/// One map: its options, and counters that are looked up once instead of for each query.
+pub(super) struct Map {
+    pub(super) options: MapOptions,
+    answers: Vec<(&'static str, Counter)>,
+}
+
+/// Names that are there without configuration; they also match case-insensitively.
+const BUILT_IN: [(&str, bool); 3] = [("QUERY", false), ("QUERYwithTLSRPT", true), ("postfix", false)];
+
+/// Every answer a map can give, as `answer` label.
+const ANSWERS: [&str; 7] = ["override", "dane-only", "dane", "secure", "report", "notfound", "temp"];
+
+impl Maps {
+    /// The built-in maps, and those of `[maps.NAME]`, which may also give a built-in one other options.
+    pub(super) fn new(configured: &BTreeMap<String, MapOptions>) -> Self {
+        let built_in =
+            BUILT_IN.iter().map(|(name, tlsrpt)| (*name, MapOptions { tlsrpt: *tlsrpt, ..MapOptions::default() }));
+        let configured = configured.iter().map(|(name, options)| (name.as_str(), *options));
+        let by_name = built_in
+            .chain(configured)
+            .map(|(name, options)| (name.as_bytes().into(), Arc::new(Map::new(name, options))));
+        Self { by_name: by_name.collect() }
+    }
+
+    /// Exact names first; the built-in ones also in any case.
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Map>> {
+        self.by_name.get(name).or_else(|| {
+            let (built_in, _) = BUILT_IN.iter().find(|(built_in, _)| built_in.as_bytes().eq_ignore_ascii_case(name))?;
+            self.by_name.get(built_in.as_bytes())
+        })
+    }
+}
+
+impl Map {
+    fn new(name: &str, options: MapOptions) -> Self {
+        let counter =
+            |answer: &'static str| metrics::counter!(names::QUERIES, "map" => name.to_owned(), "answer" => answer);
+        Self { options, answers: ANSWERS.iter().map(|answer| (*answer, counter(answer))).collect() }
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let label = outcome.label();
+        if let Some((_, counter)) = self.answers.iter().find(|(answer, _)| *answer == label) {
+            counter.increment(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_exactly_and_the_built_in_ones_in_any_case() {
+        let own = MapOptions { dane: false, ..MapOptions::default() };
+        let maps = Maps::new(&BTreeMap::from([("strict".to_owned(), own), ("postfix".to_owned(), own)]));
+        let find = |name: &str| maps.find(name.as_bytes()).map(|map| (map.options.tlsrpt, map.options.dane));
+        for (name, expected) in [
+            ("QUERY", Some((false, true))),
+            ("query", Some((false, true))),
+            ("QUERYwithTLSRPT", Some((true, true))),
+            ("querywithtlsrpt", Some((true, true))),
+            ("postfix", Some((false, false))),
+            ("POSTFIX", Some((false, false))),
+            ("strict", Some((false, false))),
+            ("Strict", None),
+            ("", None),
+            ("QUERY ", None),
+        ] {
+            assert_eq!(find(name), expected, "{name}");
+        }
+    }
+}

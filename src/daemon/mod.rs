@@ -1,0 +1,222 @@
+//! Wiring: from a configuration to a running service, and back to nothing.
+//!
+//! In: a checked [`Config`]. Out: [`run`], which ends when the process is told to. The order can be read top to
+//! bottom: files that the configuration names, store, engines, sockets, ready, wait, drain. Never decides
+//! anything about a domain; never binds a port before everything else is known to be right.
+
+mod maps;
+mod materials;
+mod notify;
+mod operations;
+mod parts;
+mod reload;
+mod service;
+mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+pub use materials::MaterialError;
+pub use parts::{Parts, StartError, level_filter};
+
+use self::maps::Maps;
+use self::notify::Notifier;
+use self::reload::Reload;
+use self::service::Lookups;
+use self::status::Status;
+use crate::clock::Clock;
+use crate::config::{Config, Listen, MapOptions, Sources};
+use crate::control::{self, ControlSocket};
+use crate::limits;
+use crate::listener;
+use crate::socketmap::{self, Listener};
+use crate::telemetry::logging::LogLevelHandle;
+use crate::telemetry::metrics::Exporter;
+
+/// The options of the map of that name, as Postfix would get it.
+pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
+    Maps::new(&config.maps).find(name.as_bytes()).map(|map| map.options)
+}
+
+/// Reads every file that the configuration names, and keeps none of it.
+pub fn check_materials(config: &Config, clock: &Clock) -> Result<(), MaterialError> {
+    materials::resolver_settings(&config.resolver, clock.wall())?;
+    materials::authorities(config)?;
+    Ok(())
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
+    let clock = Clock::system();
+    let started = clock.instant();
+    let parts = Parts::for_daemon(&config, clock.clone())?;
+    let status = Arc::new(Status::new(exporter, parts.resolver.clone(), parts.policy.clone()));
+    let maps = Maps::new(&config.maps);
+    let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
+
+    let signals = Signals::new().map_err(StartError::Signals)?;
+    let sockets = Sockets::bind(&config)?;
+    let (stop, stopping) = watch::channel(false);
+    let stopped = || {
+        let mut stopping = stopping.clone();
+        async move {
+            // An error means that the sender is gone, which is the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+    };
+    let mut servers = JoinSet::new();
+    let server = socketmap::Server {
+        service: lookups.clone(),
+        clock: clock.clone(),
+        max_connections: config.socketmap.max_connections,
+    };
+    servers.spawn(socketmap::run(sockets.socketmap, server, stopped()));
+    servers.spawn(crate::http::run(sockets.http, status.clone(), stopped()));
+    if !sockets.dns.is_empty() {
+        let forwarded = config.resolver.forward.iter().filter_map(|forward| Some(forward.zone.as_ref()?.to_name()));
+        let allow = config.dns.allow.clone();
+        let service = listener::Service::new(parts.resolver.clone(), allow, forwarded.collect(), clock.clone());
+        servers.spawn(listener::run(sockets.dns, service, stopped()));
+    }
+    if let Some(socket) = sockets.control {
+        let operations = Arc::new(operations::OfDaemon { lookups: lookups.clone(), status: status.clone() });
+        servers.spawn(control::run(socket, operations, clock.clone(), stopped()));
+    }
+    status.set_listening();
+
+    let notifier = Notifier::new(&sources.environment);
+    notifier.ready();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), started_in = ?clock.instant().duration_since(started), "ready");
+    let reload = Reload { sources, log, lookups, parts: parts.clone(), clock: clock.clone() };
+    tokio::select! {
+        () = signals.wait_for_end(&reload, &notifier) => {}
+        () = notifier.keep_alive() => {}
+        () = parts.policy.clone().maintain() => {}
+        () = keep_up(&parts, &status) => {}
+        () = follow_anchors(&parts) => {}
+    }
+
+    notifier.stopping();
+    status.set_stopping();
+    stop.send_replace(true);
+    let drained = timeout(limits::DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("lookups still under way after {:?}: left unanswered", limits::DRAIN);
+    }
+    if let Some(kept) = &parts.kept
+        && !matches!(timeout(limits::FLUSH, kept.store.flush()).await, Ok(Ok(())))
+    {
+        tracing::warn!("the store could not be written to the end");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Looks at the zones' keys when it is time (RFC 5011 §2.3). Never ends.
+async fn follow_anchors(parts: &Parts) {
+    match &parts.kept {
+        Some(kept) => kept.keeper.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Learns the root's keys as soon as the network allows, and keeps metrics in order. Never ends.
+async fn keep_up(parts: &Parts, status: &Status) {
+    let mut tick = interval(limits::UPKEEP_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut pause, mut wait) = (1_u32, 0_u32);
+    loop {
+        tick.tick().await;
+        status.upkeep();
+        if status.is_root_seen() {
+            continue;
+        }
+        if wait == 0 {
+            parts.resolver.warm_up();
+            wait = pause;
+            pause = (pause * 2).min(limits::WARM_UP_PAUSE_MOST);
+        }
+        wait -= 1;
+    }
+}
+
+/// Everything that is bound, before anything is served.
+struct Sockets {
+    socketmap: Vec<Listener>,
+    http: Vec<TcpListener>,
+    dns: listener::Sockets,
+    control: Option<ControlSocket>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut socketmap = Listener::from_systemd()?;
+        if socketmap.is_empty() {
+            let (mode, reuse_port) = (config.socketmap.socket_mode, config.socketmap.reuse_port);
+            let bind = |listen: &Listen| Listener::bind(listen, mode, reuse_port);
+            socketmap = config.socketmap.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        }
+        for listener in &socketmap {
+            tracing::info!(address = listener.local(), "socketmap listening");
+        }
+        let http = config.http.listen.iter().map(|address| bind_http(*address)).collect::<Result<_, _>>()?;
+        let dns = listener::Sockets::bind(&config.dns.listen)?;
+        for address in dns.addresses() {
+            tracing::info!(%address, "dns listening");
+        }
+        // Without it the commands do not work; mail does.
+        let control = ControlSocket::bind(&config.state_dir);
+        let control = control.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this daemon")).ok();
+        Ok(Self { socketmap, http, dns, control })
+    }
+}
+
+fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        tracing::info!(address = %listener.local_addr()?, "http listening");
+        Ok(listener)
+    };
+    bind().map_err(|source: io::Error| StartError::Http { address, source })
+}
+
+/// The signals that mean something to us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads at SIGHUP; returns at SIGTERM and SIGINT.
+    async fn wait_for_end(mut self, reload: &Reload, notifier: &Notifier) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    notifier.reloading(reload::monotonic());
+                    reload.run();
+                    notifier.ready();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The engines and what they stand on, put together the same way for the daemon and for a single query.
+
+use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::materials::{MaterialError, authorities, resolver_settings};
+use crate::cache::store::{Loaded, LockError, Store};
+use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
+use crate::clock::Clock;
+use crate::config::{Config, LogLevel};
+use crate::limits;
+use crate::names::NextHop;
+use crate::policy::{self, EngineSettings};
+use crate::resolver;
+use crate::resolver::anchors::refresh::{Keep, Keeper};
+use crate::resolver::rrset::RrSet;
+use crate::resolver::transport::{SystemNetwork, mozilla_roots};
+use crate::socketmap::BindError;
+
+/// Why nothing was started. Nothing stays bound.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file that the configuration names.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Another instance has the state directory.
+    #[error("state-dir: {0}")]
+    StateDir(#[from] LockError),
+    /// A socketmap address.
+    #[error("socketmap.listen: {0}")]
+    Socketmap(#[from] BindError),
+    /// An HTTP address.
+    #[error("http.listen: cannot listen on {address}: {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address of the DNS listener.
+    #[error("dns.listen: {0}")]
+    Dns(#[from] crate::listener::BindError),
+    /// Signals cannot be waited for.
+    #[error("signals: {0}")]
+    Signals(io::Error),
+}
+
+/// The engines and what they stand on, ready to answer.
+#[derive(Clone)]
+pub struct Parts {
+    /// DNS.
+    pub resolver: resolver::Engine,
+    /// Policies.
+    pub policy: policy::Engine,
+    /// What outlives the process; absent for a single query.
+    pub(super) kept: Option<Kept>,
+}
+
+/// What only the daemon has: the store, and anchors that follow the zones' keys.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) store: Arc<Store>,
+    pub(super) keeper: Arc<Keeper>,
+}
+
+impl Parts {
+    /// For one query: nothing is read from the state directory, nothing is kept. Needs a tokio runtime.
+    pub fn for_one_query(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let (resolver, _) = build_resolver(config, &clock)?;
+        let policy = build_policy(config, &resolver, clock, Arc::new(Forgetful))?;
+        Ok(Self { resolver, policy, kept: None })
+    }
+
+    /// For the daemon: takes the state directory, reads what is kept there, follows the trust anchors. The files
+    /// that `config` names are read first, so that a mistake in them touches nothing.
+    pub(super) fn for_daemon(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let (resolver, anchors) = build_resolver(config, &clock)?;
+        authorities(config)?;
+        make_state_dir(config);
+        let (store, loaded) = Store::open(&config.state_dir, clock.clone())?;
+        let store = Arc::new(store);
+        let policy = build_policy(config, &resolver, clock.clone(), store.clone())?;
+        restore(policy.cache(), loaded, &clock);
+        let keep = Arc::new(KeptInStore(store.clone()));
+        let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
+        Ok(Self { resolver, policy, kept: Some(Kept { store, keeper }) })
+    }
+
+    /// Replaces the configured trust anchors; what was learnt of unchanged ones stays.
+    pub(super) fn set_trust_anchors(&self, anchors: &[RrSet]) {
+        match &self.kept {
+            Some(kept) => kept.keeper.configure(anchors),
+            None => self.resolver.set_trust_anchors(anchors),
+        }
+    }
+
+    /// Replaces the authorities that policy hosts' certificates are believed from.
+    pub fn set_authorities(&self, _: rustls::RootCertStore) {}
+}
+
+fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, Vec<RrSet>), StartError> {
+    let settings = resolver_settings(&config.resolver, clock.wall())?;
+    let anchors = settings.trust_anchors.clone();
+    let network = Arc::new(SystemNetwork::new(mozilla_roots())?);
+    Ok((resolver::Engine::new(settings, network, clock.clone()), anchors))
+}
+
+fn build_policy(
+    config: &Config,
+    resolver: &resolver::Engine,
+    clock: Clock,
+    persist: Arc<dyn Persist>,
+) -> Result<policy::Engine, StartError> {
+    let entries = config.cache.max_entries;
+    let bounds = Bounds { entries, bytes: limits::CACHE_BYTES_PER_ENTRY.saturating_mul(entries) };
+    let cache = Arc::new(PolicyCache::new(bounds, persist));
+    let settings = EngineSettings {
+        timeout: config.policy.timeout,
+        dane: config.dane.enabled,
+        mta_sts: config.mta_sts.enabled,
+        prefetch: config.cache.prefetch,
+    };
+    let lookup = Arc::new(resolver.clone());
+    let fetch = Arc::new(Unreachable);
+    Ok(policy::Engine::new(lookup, fetch, clock, settings, config.policy.overrides.clone(), cache))
+}
+
+/// For its owner alone. Where that fails the store says so, and the service runs from memory.
+fn make_state_dir(config: &Config) {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    if let Err(error) = made {
+        tracing::error!(path = %config.state_dir.display(), %error, "the state directory cannot be made");
+    }
+}
+
+/// Puts what was kept into memory, both branches of a next hop together.
+fn restore(cache: &PolicyCache, loaded: Loaded, clock: &Clock) {
+    let now = clock.stamp();
+    let mut sts: HashMap<NextHop, StsEntry> =
+        loaded.sts.into_iter().map(|(domain, entry)| (NextHop::Domain { domain, port: None }, entry)).collect();
+    for (hop, dane) in loaded.dane {
+        let sts = sts.remove(&hop);
+        cache.restore(&hop, Some(dane), sts, now);
+    }
+    for (hop, entry) in sts {
+        cache.restore(&hop, None, Some(entry), now);
+    }
+}
+
+/// State of the trust anchors, in the store.
+struct KeptInStore(Arc<Store>);
+
+impl Keep for KeptInStore {
+    fn load(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.blob(name)
+    }
+
+    fn save(&self, name: &str, octets: &[u8]) {
+        let (store, name, octets) = (self.0.clone(), name.to_owned(), octets.to_vec());
+        tokio::spawn(async move {
+            if let Err(error) = store.save_blob(&name, octets).await {
+                tracing::warn!(name, %error, "state of the trust anchors not written yet");
+            }
+        });
+    }
+}
+
+/// Stands in until the client for policy hosts is there: every fetch fails as one of an unreachable host.
+struct Unreachable;
+
+impl crate::policy::mta_sts::Fetch for Unreachable {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a crate::names::Domain,
+    ) -> crate::dns::BoxFuture<'a, Result<crate::policy::mta_sts::FetchedPolicy, crate::policy::mta_sts::FetchError>>
+    {
+        let error = crate::policy::mta_sts::FetchError::Connect(io::ErrorKind::Unsupported);
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+/// The log level of the configuration, for `tracing`.
+pub fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

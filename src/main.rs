@@ -1,0 +1,7 @@
+//! Arguments to exit code, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postseal::cli::run()
+}

@@ -1,0 +1,301 @@
+//! The real binary: start, first answer, commands, reload, end (design §9 to §11).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_postseal");
+
+/// A daemon in a directory of its own that can reach no server: its only root server is a closed port.
+struct Daemon {
+    directory: TempDir,
+    process: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+const CONFIG: &str = r#"
+state-dir = "state"
+[socketmap]
+listen = ["unix:map.sock", "127.0.0.1:0"]
+[http]
+listen = ["127.0.0.1:0"]
+[resolver]
+root-hints = "hints"
+allow-private-servers = true
+upstream-port = 9
+ipv6 = false
+[log]
+format = "json"
+[policy]
+timeout = "2s"
+[policy.overrides]
+"override.example" = "encrypt"
+[maps.strict]
+strict-testing = true
+"#;
+
+const HINTS: &str = ". 3600 IN NS ns.root.\nns.root. 3600 IN A 127.0.0.1\n";
+
+fn directory_with(config: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("postseal.toml"), config).expect("written");
+    std::fs::write(directory.path().join("hints"), HINTS).expect("written");
+    directory
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["--config", "postseal.toml"]).args(arguments).current_dir(directory).env_clear();
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    command(directory, arguments).output().expect("ran")
+}
+
+/// Runs a command that is expected to fail; one that does not is ended after 10 s.
+fn run_for_10_s(directory: &Path, argument: &str) -> (bool, String) {
+    let mut process =
+        command(directory, &[argument]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
+    let started = Instant::now();
+    while process.try_wait().expect("a child").is_none() && started.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = process.kill();
+    let output = process.wait_with_output().expect("ended");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = directory_with(CONFIG);
+        let mut process = command(directory.path(), &[]).stderr(Stdio::piped()).spawn().expect("started");
+        let log = BufReader::new(process.stderr.take().expect("piped"));
+        Self { directory, process, log }
+    }
+
+    /// Waits for a log line with this message and gives its `address`, if it has one.
+    fn wait_for(&mut self, message: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).expect("log"), 0, "ended before \"{message}\"");
+            let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if event["message"].as_str().is_some_and(|text| text.contains(message)) {
+                return event["address"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("map.sock")).expect("connected");
+        write!(stream, "{}:{request},", request.len()).expect("sent");
+        let mut reply = vec![0; 4096];
+        let length = stream.read(&mut reply).expect("a reply");
+        let text = String::from_utf8_lossy(&reply[..length]).into_owned();
+        let (_, text) = text.split_once(':').expect("a netstring");
+        text.trim_end_matches(',').to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+    }
+
+    fn stop(mut self) -> (bool, Duration) {
+        let asked = Instant::now();
+        self.signal("TERM");
+        let status = self.process.wait().expect("ended");
+        (status.success(), asked.elapsed())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // After a failed assertion; otherwise it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut response = String::new();
+    stream.take(1 << 20).read_to_string(&mut response).expect("a response");
+    response
+}
+
+#[test]
+fn each_kind_of_key_and_map_gets_its_answer_without_a_network() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("ready");
+    let long = format!("QUERY {}", "a".repeat(300));
+    for (request, reply) in [
+        ("QUERY .example.com", "NOTFOUND "),
+        ("QUERY [192.0.2.1]", "NOTFOUND "),
+        ("QUERY [2001:db8::1]:25", "NOTFOUND "),
+        ("QUERY 192.0.2.1", "NOTFOUND "),
+        ("QUERY ", "NOTFOUND "),
+        ("QUERY", "NOTFOUND "),
+        ("QUERY a b", "NOTFOUND "),
+        (long.as_str(), "NOTFOUND "),
+        ("QUERYwithTLSRPT .x", "NOTFOUND "),
+        ("postfix .x", "NOTFOUND "),
+        ("query .x", "NOTFOUND "),
+        ("strict .x", "NOTFOUND "),
+        ("Strict .x", "PERM unknown map \"Strict\""),
+        ("OTHER example.com", "PERM unknown map \"OTHER\""),
+        ("QUERY override.example", "OK encrypt"),
+        ("QUERY OVERRIDE.example.", "OK encrypt"),
+    ] {
+        assert_eq!(daemon.ask(request), reply, "{request}");
+    }
+    let unreachable = daemon.ask("QUERY example.com");
+    assert!(unreachable.starts_with("TEMP example.com: "), "{unreachable}");
+    assert!(daemon.stop().0);
+}
+
+#[test]
+fn pages_are_served_on_their_port_and_metrics_also_on_the_socketmap_port() {
+    let mut daemon = Daemon::start();
+    let socketmap = loop {
+        let address = daemon.wait_for("socketmap listening");
+        if !address.starts_with("unix:") {
+            break address;
+        }
+    };
+    let http = daemon.wait_for("http listening");
+    daemon.wait_for("ready");
+    assert_eq!(daemon.ask("QUERY override.example"), "OK encrypt");
+    for address in [&http, &socketmap] {
+        let metrics = get(address, "/metrics");
+        assert!(metrics.contains("postseal_queries_total{map=\"QUERY\",answer=\"override\"} 1\n"), "{metrics}");
+        assert!(metrics.contains("postseal_build_info{version="), "{metrics}");
+        assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
+    }
+    assert!(get(&http, "/livez").starts_with("HTTP/1.1 200 "));
+    assert!(get(&http, "/readyz").starts_with("HTTP/1.1 503 "), "the root cannot be reached");
+    assert!(get(&socketmap, "/livez").starts_with("HTTP/1.1 404 "));
+    assert!(!run(daemon.directory.path(), &["healthcheck"]).status.success());
+    assert!(daemon.stop().0);
+}
+
+#[test]
+fn the_first_answer_without_network_comes_within_100_ms_and_the_end_within_10_s() {
+    // The best of a few: other tests share this machine.
+    let best = (0..5).map(|_| {
+        let started = Instant::now();
+        let mut daemon = Daemon::start();
+        daemon.wait_for("ready");
+        assert_eq!(daemon.ask("QUERY [192.0.2.1]"), "NOTFOUND ");
+        let first = started.elapsed();
+        let mut waiting = UnixStream::connect(daemon.path("map.sock")).expect("connected");
+        waiting.write_all(b"17:QUERY example.com,").expect("sent");
+        let (success, end) = daemon.stop();
+        assert!(success && end < Duration::from_secs(10), "{end:?}");
+        let mut reply = [0; 64];
+        let length = waiting.read(&mut reply).expect("an answer or the end");
+        assert!(length == 0 || reply.starts_with(b"7") || reply.contains(&b'T'), "what was asked is answered");
+        first
+    });
+    let best = best.min().expect("rounds");
+    assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+#[test]
+fn sighup_reloads_overrides_and_maps_and_a_bad_file_changes_nothing() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("ready");
+    let file = daemon.path("postseal.toml");
+    let changed = CONFIG.replace("\"encrypt\"", "\"may\"").replace("[maps.strict]", "[maps.other]");
+    std::fs::write(&file, changed).expect("written");
+    daemon.signal("HUP");
+    daemon.wait_for("reloaded");
+    assert_eq!(daemon.ask("QUERY override.example"), "OK may");
+    assert_eq!(daemon.ask("other .x"), "NOTFOUND ");
+    assert_eq!(daemon.ask("strict .x"), "PERM unknown map \"strict\"");
+    std::fs::write(&file, "[policy.overrides]\n\"override.example\" = \"nonsense\"").expect("written");
+    daemon.signal("HUP");
+    daemon.wait_for("nothing changed");
+    assert_eq!(daemon.ask("QUERY override.example"), "OK may");
+    assert!(daemon.stop().0);
+}
+
+#[test]
+fn query_asks_the_daemon_or_looks_up_by_itself() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("ready");
+    let directory = daemon.directory.path();
+    let output = run(directory, &["query", "override.example"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("answer   OK encrypt") && text.contains("by policy.overrides"), "{text}");
+    let output = run(directory, &["query", "--direct", "--json", "override.example"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["answer"], "OK encrypt");
+    let output = run(directory, &["query", "--map", "nomap", "example.com"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no map named nomap"));
+    let output = run(directory, &["query", "192.0.2.1"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("an address, not a name"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(daemon.path("state/control.socket")).expect("there").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let directory = directory_with(CONFIG);
+    let output = run(directory.path(), &["query", "example.com"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is postseal running"));
+    assert!(daemon.stop().0);
+}
+
+#[test]
+fn check_config_prints_values_and_origins_and_refuses_what_serve_would() {
+    let directory = directory_with(CONFIG);
+    let mut check = command(directory.path(), &["--set", "cache.prefetch=false", "check-config"]);
+    let output = check.env("POSTSEAL_LOG__LEVEL", "debug").output().expect("ran");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in [
+        "level = \"debug\" # POSTSEAL_LOG__LEVEL",
+        "timeout = \"2s\" # postseal.toml",
+        "prefetch = false # flag --set cache.prefetch",
+        "reuse-port = false # default",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    for (config, part) in [
+        ("[socketmap]\nlissten = []", "did you mean `socketmap.listen`?"),
+        ("[resolver]\ntrust-anchors = \"missing.key\"", "missing.key"),
+        ("[resolver]\nroot-hints = \"postseal.toml\"", "postseal.toml"),
+        ("[mta-sts]\nca-file = \"hints\"", "no certificate"),
+    ] {
+        let directory = directory_with(&format!("state-dir = \"state\"\n{config}"));
+        for command in ["check-config", "serve"] {
+            let (success, text) = run_for_10_s(directory.path(), command);
+            assert!(!success && text.contains(part), "{command}: {text}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_dns_may_be_listened_on() {
+    let directory = directory_with(
+        "state-dir = \"state\"\n[socketmap]\nlisten = []\n[http]\nlisten = []\n[dns]\nlisten = [\"127.0.0.1:0\"]\n\
+         allow = [\"0.0.0.0/0\", \"::/0\"]\n[resolver]\nroot-hints = \"hints\"\nallow-private-servers = true\n\
+         [log]\nformat = \"json\"\n",
+    );
+    let mut process = command(directory.path(), &["serve"]).stderr(Stdio::piped()).spawn().expect("started");
+    let log = BufReader::new(process.stderr.take().expect("piped"));
+    let mut daemon = Daemon { directory, process, log };
+    assert!(daemon.wait_for("dns listening").starts_with("127.0.0.1:"));
+    daemon.wait_for("ready");
+    assert!(daemon.stop().0);
+}
