@@ -25,5 +25,6 @@ mod rfc5011;
 mod round_trips;
 mod scenarios;
 mod socketmap_server;
+mod store_crashes;
 mod support;
 mod world;

@@ -1,0 +1,214 @@
+//! The store in a process of its own that is killed, or whose disk stops taking writes.
+//!
+//! The child is this test binary again, running [`child`]; it says on standard output what was acknowledged.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use postseal::cache::entry::{RecordCheck, RecordOutcome};
+use postseal::cache::store::{Report, Store};
+use postseal::cache::{HeldPolicy, Persist, StsEntry, StsMode, StsPolicy};
+use postseal::clock::Clock;
+use postseal::names::{Domain, MxPattern};
+use rand::RngExt;
+
+const STATE: &str = "POSTSEAL_TEST_STATE";
+/// Policies of one batch of the child.
+const BATCH: usize = 40;
+
+fn domain(n: usize) -> Domain {
+    Domain::parse(&format!("domain-{n}.example")).unwrap()
+}
+
+fn entry(n: usize) -> StsEntry {
+    let policy = StsPolicy {
+        mode: StsMode::Enforce,
+        max_age: 604_800,
+        mx: vec![MxPattern::parse("*.mail.example").unwrap()],
+        lines: vec![],
+    };
+    let id: Box<str> = n.to_string().into();
+    StsEntry {
+        policy: Some(HeldPolicy { id: id.clone(), fetched_at: 1_800_000_000, policy }.into()),
+        record: RecordCheck { at: 1_800_000_000, ttl: 300, outcome: RecordOutcome::Id(id), failures: 0 },
+        failure: None,
+    }
+}
+
+/// Run by the other tests: at each number on standard input saves a batch of policies from that number on.
+#[tokio::test]
+#[ignore = "the child of the other tests"]
+async fn child() {
+    let state = std::env::var_os(STATE).expect("run by another test");
+    let (store, _) = Store::open(Path::new(&state), Clock::system()).unwrap();
+    say("open");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        if line == "flush" {
+            while store.flush().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            say("flushed");
+            continue;
+        }
+        let from: usize = line.parse().unwrap();
+        let saves = (from..from + BATCH).map(|n| {
+            let store = &store;
+            async move {
+                let word = if store.save_sts(&domain(n), &entry(n)).await.is_ok() { "saved" } else { "refused" };
+                say(&format!("{word} {n}"));
+            }
+        });
+        futures_util::future::join_all(saves).await;
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "#{line}").unwrap();
+    out.flush().unwrap();
+}
+
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(state: &Path) -> Self {
+        // A file that grows past its limit must be an error, as a full disk is, and not a signal.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" --ignored --exact --nocapture store_crashes::child"])
+            .arg(std::env::current_exe().unwrap())
+            .env(STATE, state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    fn tell(&mut self, line: &str) {
+        // It may have been killed already.
+        let _ = writeln!(self.input, "{line}");
+    }
+
+    /// The next thing it says; nothing at its end.
+    fn hear(&mut self) -> Option<String> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.output.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some((_, said)) = line.trim_end().split_once('#') {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    fn hear_batch(&mut self) -> Vec<String> {
+        (0..BATCH).map(|_| self.hear().expect("still there")).collect()
+    }
+
+    fn limit_files(&self, bytes: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn rounds() -> usize {
+    std::env::var("POSTSEAL_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5)
+}
+
+#[test]
+fn what_was_saved_is_there_after_every_kill() {
+    let state = tempfile::tempdir().unwrap();
+    let mut saved = Vec::new();
+    for round in 0..rounds() {
+        let mut process = Process::start(state.path());
+        let wait = Duration::from_micros(rand::rng().random_range(0..80_000));
+        for batch in 0..200 {
+            process.tell(&((round * 200 + batch) * BATCH).to_string());
+        }
+        let pid = process.child.id().to_string();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(wait);
+            Command::new("kill").args(["-9", &pid]).status().unwrap()
+        });
+        while let Some(said) = process.hear() {
+            saved.extend(said.strip_prefix("saved ").map(|n| n.parse::<usize>().unwrap()));
+        }
+        killer.join().unwrap();
+        process.kill();
+
+        let (_, loaded) = Store::open(state.path(), Clock::system()).unwrap();
+        let there: std::collections::HashMap<_, _> = loaded.sts.into_iter().collect();
+        for n in &saved {
+            assert_eq!(there.get(&domain(*n)), Some(&entry(*n)), "round {round}, killed after {wait:?}");
+        }
+        let Report { damaged, lost_policies, beyond_reading, .. } = loaded.report;
+        assert_eq!((damaged, lost_policies, beyond_reading), (0, 0, false), "round {round}: {:?}", loaded.report);
+    }
+    assert!(saved.len() > BATCH, "killed too early every time to prove anything: {}", saved.len());
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_nothing_once_it_has_room_again() {
+    let state = tempfile::tempdir().unwrap();
+    let mut process = Process::start(state.path());
+    assert_eq!(process.hear().as_deref(), Some("open"));
+    process.tell("0");
+    assert!(process.hear_batch().iter().all(|said| said.starts_with("saved")));
+    process.limit_files("1000");
+    process.tell("100");
+    assert!(process.hear_batch().iter().all(|said| said.starts_with("refused")));
+    process.tell("200");
+    assert!(process.hear_batch().iter().all(|said| said.starts_with("refused")), "at once, while it fails");
+    process.limit_files("unlimited");
+    process.tell("flush");
+    assert_eq!(process.hear().as_deref(), Some("flushed"));
+    process.kill();
+    let (_, loaded) = Store::open(state.path(), Clock::system()).unwrap();
+    assert_eq!(loaded.sts.len(), 3 * BATCH, "also what was refused: {:?}", loaded.report);
+    assert_eq!(loaded.report.lost_policies, 0);
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start() {
+    let state = tempfile::tempdir().unwrap();
+    let mut process = Process::start(state.path());
+    assert_eq!(process.hear().as_deref(), Some("open"));
+    process.tell("0");
+    process.hear_batch();
+    process.kill();
+    let mut process = Process::start(state.path());
+    process.limit_files("10");
+    assert_eq!(process.hear().as_deref(), Some("open"));
+    process.tell("100");
+    process.hear_batch();
+    process.limit_files("unlimited");
+    process.tell("flush");
+    assert_eq!(process.hear().as_deref(), Some("flushed"));
+    process.kill();
+    let (_, loaded) = Store::open(state.path(), Clock::system()).unwrap();
+    assert_eq!(loaded.sts.len(), 2 * BATCH);
+}
