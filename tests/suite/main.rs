@@ -12,6 +12,7 @@
 )]
 
 mod binary;
+mod bounded_work;
 mod decision;
 mod dnssec_properties;
 mod dnssec_rules;
