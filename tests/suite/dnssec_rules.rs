@@ -439,6 +439,16 @@ fn opt_out_proves_insecurity_and_nothing_more() {
     assert!(denials.no_ds(&name("www.example."), &budget).is_err());
     let direct = denials.no_data(&name("www.example."), RecordType::MX, &budget).expect("proven");
     assert_eq!(direct.security, Security::Secure, "a record of its own needs no span");
+
+    // What a wildcard beside an insecure delegation holds says nothing about the delegation.
+    let mut nodes = nodes();
+    nodes.insert(name("*.v.example."), [5].into());
+    nodes.insert(name("plain.v.example."), [2].into());
+    let denial = Denial::Nsec3 { salt: Vec::new(), iterations: 0, opt_out: true };
+    let zone = Zone::new(&name("example."), nodes, denial, 1);
+    let denials = collect(&zone, &zone.denials);
+    let proof = denials.no_data(&name("plain.v.example."), RecordType::DS, &budget).expect("proven");
+    assert_eq!(proof.security, Security::Insecure);
 }
 
 #[test]

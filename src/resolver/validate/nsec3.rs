@@ -209,11 +209,10 @@ impl Denier for Nsec3Chain {
             Some(record) if !record.types.is_nxname() && record.types.denies(&wildcard, qtype) => {
                 Ok(encloser.proof(Some(record)))
             }
-            Some(_) => Err(Bogus::DenialNotProven),
             // In an opt-out span an insecure delegation has no record, nor has an empty non-terminal that
-            // exists only because of one (RFC 5155 §8.6, §7.1): nothing is claimed.
-            None if encloser.next_closer.opt_out => Ok(encloser.proof(None)),
-            None => Err(Bogus::DenialNotProven),
+            // exists only because of one (RFC 5155 §8.6, §7.1), whatever the wildcard holds: nothing is claimed.
+            _ if encloser.next_closer.opt_out => Ok(encloser.proof(None)),
+            _ => Err(Bogus::DenialNotProven),
         }
     }
 
