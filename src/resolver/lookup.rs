@@ -83,7 +83,8 @@ impl Core {
             resolution.push_entry(&entry, entry.remaining(now));
             return Step::End(end);
         }
-        if rtype != RecordType::CNAME
+        // A DS is the parent's (RFC 4035 §3.1.4.1): what a child says at its apex, an alias even, is beside the point.
+        if !matches!(rtype, RecordType::CNAME | RecordType::DS)
             && let Some(entry) = self.cache.get(&name, RecordType::CNAME, now)
             && let Known::Positive { set, .. } = &entry.known
             && let [target] = set.target_names().as_slice()

@@ -3,6 +3,7 @@
 use hickory_proto::rr::RecordType::{self, A, AAAA, CNAME, DNSKEY, DS, MX, NS, SOA, TLSA, TXT};
 
 use crate::support::lab::Lab;
+use crate::support::zone::Zone;
 use crate::world::sample;
 
 /// Name, type, and what the engine must say.
@@ -105,4 +106,16 @@ async fn every_name_of_the_world_is_what_it_is_in_memory() {
 async fn every_name_of_the_world_is_what_it_is_without_minimisation() {
     let network = |world| crate::support::memory::MemoryNetwork::new(world, crate::support::lab::ROUND_TRIP);
     check(&Lab::in_memory_with(sample(), network, |settings| settings.qname_minimisation = false)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_at_a_childs_apex_says_nothing_of_the_parents_ds() {
+    let lab = Lab::in_memory(vec![
+        Zone::new(".").signed(13),
+        Zone::new("com").signed(13),
+        Zone::new("odd.com").records("@ CNAME www.even.com."),
+        Zone::new("even.com").records("www A 192.0.2.1"),
+    ]);
+    assert_eq!(lab.verdict("odd.com", A).await, "insecure 1");
+    assert_eq!(lab.verdict("odd.com", DS).await, "secure nodata");
 }
