@@ -99,6 +99,12 @@ pub const DENIAL_RRSETS_PER_RESPONSE: usize = 16;
 pub const STS_POLICY_BYTES: usize = 65_536;
 /// Octets of the header of a policy host's response.
 pub const STS_HEADER_BYTES: usize = 65_536;
+/// Lines of that header.
+pub const STS_HEADER_LINES: usize = 2_000;
+/// Octets of a proxy's answer to CONNECT.
+pub const PROXY_RESPONSE_BYTES: usize = 8_192;
+/// How long the slower address family is waited for once the other is there (RFC 8305 §3).
+pub const STS_RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// Whole fetch of a policy, from the address lookup to the last octet, all tries (RFC 8461 §3.3 suggests a
 /// minute).
 pub const STS_FETCH_TIMEOUT: Duration = Duration::from_secs(60);

@@ -153,8 +153,10 @@ impl Engine {
                     // DANE decides already: nothing to look up for.
                     None if combine(dane.verdict(), None).is_some() => Branch::Off,
                     view => {
-                        let in_force = view.filter(|view| matches!(view.standing, Standing::InForce(..)));
-                        Branch::Waiting(self.sts_flight(domain, false, now.instant)?, in_force)
+                        // A policy in force is served when checking it takes long; and where the last lookup
+                        // found nothing out, a slow new one does not hold mail again.
+                        let fallback = view.filter(|view| view.standing != Standing::Absent);
+                        Branch::Waiting(self.sts_flight(domain, false, now.instant)?, fallback)
                     }
                 }
             }

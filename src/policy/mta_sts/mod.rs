@@ -9,5 +9,5 @@ mod lookup;
 pub mod policy;
 pub mod record;
 
-pub use fetch::{Fetch, FetchError, FetchedPolicy};
+pub use fetch::{Fetch, FetchError, FetchSettings, FetchedPolicy, HttpsFetch, ProxyRules, RootsError};
 pub use lookup::{Looked, look};

@@ -2,6 +2,7 @@
 
 mod dane;
 mod engine;
+mod fetch;
 mod life;
 mod replies;
 mod script;

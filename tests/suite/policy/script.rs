@@ -65,6 +65,13 @@ impl Dns {
         self.nothing(name, RecordType::AAAA, Found::NoData, security)
     }
 
+    /// 127.0.0.1, and a denial of IPv6 addresses.
+    pub fn loopback(&self, name: &str, security: Security) -> &Self {
+        let address = RData::A(std::net::Ipv4Addr::LOCALHOST.into());
+        self.records(name, RecordType::A, security, 3_600, vec![address]);
+        self.nothing(name, RecordType::AAAA, Found::NoData, security)
+    }
+
     /// An IPv6 address, and a denial of IPv4 ones.
     pub fn address6(&self, name: &str, security: Security) -> &Self {
         let address = RData::AAAA(std::net::Ipv6Addr::LOCALHOST.into());

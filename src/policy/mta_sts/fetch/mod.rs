@@ -1,9 +1,21 @@
-//! Fetching policy files: the port, and what can go wrong.
+//! Fetching policy files: the port, what can go wrong, and the real client.
+//!
+//! In: a domain. Out: the octets of its policy file, or why there are none. Never follows a redirect, never asks
+//! the system's resolver, never connects into private networks unless told so.
+
+mod connect;
+mod https;
+mod proxy;
+mod tls;
 
 use crate::cache::entry::FetchFailureKind;
 use crate::dns::{BoxFuture, Failure};
 use crate::limits::{STS_HEADER_BYTES, STS_POLICY_BYTES};
 use crate::names::Domain;
+
+pub use https::{FetchSettings, HttpsFetch};
+pub use proxy::{NotAProxy, Proxy, ProxyRules};
+pub use tls::RootsError;
 
 /// Whoever can fetch `https://mta-sts.<domain>/.well-known/mta-sts.txt`: the real client, and scripts in tests.
 pub trait Fetch: Send + Sync + 'static {

@@ -1,0 +1,191 @@
+//! The HTTPS client: one GET, nothing followed, nothing cached (RFC 8461 §3.3).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connect::{connect_any, connect_by_name};
+use super::proxy::{Proxy, ProxyRules, open_tunnel};
+use super::tls::{RootsError, client_config, handshake_error};
+use super::{Fetch, FetchError, FetchedPolicy};
+use crate::clock::Clock;
+use crate::dns::{BoxFuture, Lookup};
+use crate::limits::{STS_FETCH_TIMEOUT, STS_HEADER_BYTES, STS_HEADER_LINES, STS_POLICY_BYTES};
+use crate::names::Domain;
+
+const PATH: &str = "/.well-known/mta-sts.txt";
+const HTTPS: u16 = 443;
+
+/// How policy files are fetched.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// CAs in PEM; none: Mozilla's, compiled in (`mta-sts.ca-file`).
+    pub ca_file: Option<PathBuf>,
+    /// Proxy, and what is reached without it (`mta-sts.proxy`, or `HTTPS_PROXY` and `NO_PROXY`).
+    pub proxy: ProxyRules,
+    /// Port of policy hosts (`mta-sts.port`).
+    pub port: u16,
+    /// Also connect to loopback, private and other special-purpose addresses (`mta-sts.allow-private-addresses`).
+    pub allow_private_addresses: bool,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self { ca_file: None, proxy: ProxyRules::default(), port: HTTPS, allow_private_addresses: false }
+    }
+}
+
+/// Fetches policy files over HTTPS.
+pub struct HttpsFetch {
+    lookup: Arc<dyn Lookup>,
+    settings: FetchSettings,
+    clock: Clock,
+    tls: RwLock<Arc<ClientConfig>>,
+}
+
+impl HttpsFetch {
+    /// A client; reads the CA file.
+    pub fn new(lookup: Arc<dyn Lookup>, settings: FetchSettings, clock: Clock) -> Result<Self, RootsError> {
+        let tls = RwLock::new(client_config(settings.ca_file.as_deref(), &clock)?);
+        Ok(Self { lookup, settings, clock, tls })
+    }
+
+    /// Reads the CA file again; after an error, the old CAs stay.
+    pub fn reload_roots(&self) -> Result<(), RootsError> {
+        let fresh = client_config(self.settings.ca_file.as_deref(), &self.clock)?;
+        *self.tls.write() = fresh;
+        Ok(())
+    }
+
+    async fn get(&self, domain: &Domain) -> Result<FetchedPolicy, FetchError> {
+        // A name too long for the policy host to exist.
+        let host = Domain::parse(&format!("mta-sts.{domain}")).map_err(|_| FetchError::NoAddress)?;
+        let stream = self.connect(&host).await?;
+        let tls = self.handshake(&host, stream).await?;
+        request(tls, &host, self.settings.port).await
+    }
+
+    async fn connect(&self, host: &Domain) -> Result<TcpStream, FetchError> {
+        let port = self.settings.port;
+        match self.settings.proxy.of(host.as_str()) {
+            None => connect_by_name(&*self.lookup, &host.to_name(), port, self.settings.allow_private_addresses).await,
+            Some(proxy) => {
+                let mut stream = self.connect_to_proxy(proxy).await?;
+                open_tunnel(&mut stream, proxy, host.as_str(), port).await?;
+                Ok(stream)
+            }
+        }
+    }
+
+    /// The operator names the proxy, so it may be anywhere.
+    async fn connect_to_proxy(&self, proxy: &Proxy) -> Result<TcpStream, FetchError> {
+        if let Ok(address) = proxy.host.parse::<IpAddr>() {
+            return connect_any(&[address], proxy.port).await;
+        }
+        let name = Domain::parse(&proxy.host).map_err(|_| FetchError::NoAddress)?;
+        connect_by_name(&*self.lookup, &name.to_name(), proxy.port, true).await
+    }
+
+    async fn handshake(&self, host: &Domain, stream: TcpStream) -> Result<TlsStream<TcpStream>, FetchError> {
+        let connector = TlsConnector::from(Arc::clone(&self.tls.read()));
+        let name = ServerName::try_from(host.as_str().to_owned())
+            .map_err(|_| FetchError::Certificate("no host name to verify".into()))?;
+        connector.connect(name, stream).await.map_err(|error| handshake_error(&error))
+    }
+}
+
+impl Fetch for HttpsFetch {
+    fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>> {
+        Box::pin(async move { timeout(STS_FETCH_TIMEOUT, self.get(domain)).await.unwrap_or(Err(FetchError::Timeout)) })
+    }
+}
+
+async fn request(stream: TlsStream<TcpStream>, host: &Domain, port: u16) -> Result<FetchedPolicy, FetchError> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(STS_HEADER_BYTES)
+        .max_headers(STS_HEADER_LINES)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| http_error(&error))?;
+    let authority = if port == HTTPS { host.to_string() } else { format!("{host}:{port}") };
+    let request = Request::get(PATH)
+        .header(HOST, authority)
+        .header(USER_AGENT, concat!("postseal/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, "text/plain")
+        .header(CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|_| FetchError::Malformed)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| http_error(&error))?;
+        check_head(&response)?;
+        read_body(response).await
+    };
+    tokio::pin!(connection);
+    tokio::pin!(exchange);
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut exchange => return result,
+            // Its error, if any, comes out of the exchange as well.
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+fn http_error(error: &hyper::Error) -> FetchError {
+    if error.is_parse() { FetchError::Malformed } else { FetchError::Broken }
+}
+
+fn check_head<B>(response: &Response<B>) -> Result<(), FetchError> {
+    // hyper's own bound holds only where the header comes in small pieces.
+    let size: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > STS_HEADER_BYTES {
+        return Err(FetchError::Malformed);
+    }
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        return Err(FetchError::Encoded);
+    }
+    if is_plain_text(response.headers()) { Ok(()) } else { Err(FetchError::MediaType) }
+}
+
+/// One Content-Type of `text/plain`, with parameters or without (RFC 8461 §3.2, RFC 9110 §8.3).
+fn is_plain_text(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("text/plain")
+}
+
+async fn read_body(response: Response<hyper::body::Incoming>) -> Result<FetchedPolicy, FetchError> {
+    let mut incoming = response.into_body();
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| http_error(&error))?;
+        if let Some(data) = frame.data_ref() {
+            if body.len() + data.len() > STS_POLICY_BYTES {
+                return Err(FetchError::TooLong);
+            }
+            body.extend_from_slice(data);
+        }
+    }
+    Ok(FetchedPolicy { body })
+}
