@@ -107,7 +107,7 @@ impl Core {
         if signed_by(heard, &zone.name) {
             return Err(self.bogus(heard, name, rtype, reason));
         }
-        match self.holder(context, &zone, keys, name, rtype).await? {
+        match self.holder(context, heard, &zone, keys, name, rtype).await? {
             Holder::Insecure => Ok(insecure(heard, &zone.name, name)),
             Holder::Secure(inner, _) if inner.name == zone.name => Err(self.bogus(heard, name, rtype, reason)),
             Holder::Secure(inner, keys) => self
@@ -229,6 +229,7 @@ impl Core {
     async fn holder(
         self: &Arc<Self>,
         context: &Context,
+        heard: &Heard,
         zone: &Arc<Zone>,
         keys: Arc<KeySet>,
         name: &Name,
@@ -244,6 +245,10 @@ impl Core {
                 DsStatus::Signed { .. } => {
                     let inner = self.zone_on_same_servers(&candidate, &zone);
                     match self.trust_of(context, &inner).await? {
+                        // Its own signature says where it belongs: no need to look for zones further down.
+                        ZoneTrust::Secure(inner_keys) if speaks_for(heard, &inner.name) => {
+                            return Ok(Holder::Secure(inner, inner_keys));
+                        }
                         ZoneTrust::Secure(inner_keys) => (zone, keys) = (inner, inner_keys),
                         ZoneTrust::Insecure => return Ok(Holder::Insecure),
                     }
@@ -289,6 +294,16 @@ const NO_SOA_TTL: u32 = 5;
 /// Whether the records that answer carry a signature of `zone`.
 fn signed_by(heard: &Heard, zone: &Name) -> bool {
     heard.meaning.signed_set().is_some_and(|set| set.sigs.iter().any(|sig| sig.signer == *zone))
+}
+
+/// Whether `zone` signed the answer, or all that there is of a denial.
+fn speaks_for(heard: &Heard, zone: &Name) -> bool {
+    if heard.meaning.signed_set().is_some() {
+        return signed_by(heard, zone);
+    }
+    let proofs = heard.message.authority.iter().filter(|set| matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3));
+    let mut signers = proofs.map(|set| set.sigs.iter().any(|sig| sig.signer == *zone)).peekable();
+    signers.peek().is_some() && signers.all(|signed| signed)
 }
 
 /// What an insecure zone said, taken as it is, within its bailiwick.

@@ -92,7 +92,8 @@ impl Core {
             resolution.push_entry(&entry, entry.remaining(now));
             return Step::Alias(target.clone());
         }
-        match self.cache.nxdomain(&name, now).or_else(|| self.cache.nxdomain_above(&name, now)) {
+        let here = if rtype == RecordType::DS { None } else { self.cache.nxdomain(&name, now) };
+        match here.or_else(|| self.cache.nxdomain_above(&name, now)) {
             Some(entry) => {
                 resolution.push_entry(&entry, entry.remaining(now));
                 Step::End(End::NxDomain)

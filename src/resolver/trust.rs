@@ -79,11 +79,17 @@ impl Core {
         }
     }
 
-    /// Whether the zone is, or claims to be, signed.
+    /// Whether the zone is, or claims to be, signed in a way that we can check.
     pub fn is_announced_signed(&self, zone: &Zone) -> bool {
-        zone.referral.ds.is_some()
-            || self.anchors().contains_key(&zone.name)
-            || matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_)))
+        match self.known_trust(&zone.name) {
+            Some(trust) => matches!(trust, ZoneTrust::Secure(_)),
+            None if self.anchors().contains_key(&zone.name) => true,
+            None => {
+                let above = zone.parent.as_ref().and_then(|parent| self.known_trust(&parent.name));
+                !matches!(above, Some(ZoneTrust::Insecure))
+                    && zone.referral.ds.as_ref().is_some_and(|ds| Trust::from_sets([ds]).is_usable())
+            }
+        }
     }
 
     /// The trust of a zone, where it is known and fresh.
@@ -458,7 +464,9 @@ impl Core {
                     }
                     Err(unproven) => {
                         let signers = authority.iter().flat_map(|set| &set.sigs).map(|sig| &sig.signer);
-                        match signers.into_iter().find(|signer| between(signer)) {
+                        // An unsigned zone in between, on the same servers, shows itself by its SOA.
+                        let soas = authority.iter().filter(|set| set.rtype == RecordType::SOA).map(|set| &set.name);
+                        match signers.chain(soas).find(|owner| between(owner)) {
                             Some(signer) => Ok(DsStatus::Below(self.zone_on_same_servers(signer, zone))),
                             None => Err(reason.unwrap_or(unproven)),
                         }

@@ -21,6 +21,7 @@ use super::delegation::{NameServer, Referral, Zone};
 use super::flight::Turn;
 use super::message::{Message, Rcode};
 use super::servers::{Ask, AskError, Judgement, Rejection, Reply};
+use super::trust::ZoneTrust;
 use crate::dns::{Cause, Failure};
 use crate::limits;
 
@@ -254,12 +255,14 @@ impl Core {
         excluded: &[SocketAddr],
     ) -> Result<Heard, Failure> {
         let forwarder = zone.forward.is_some();
-        let question = Ask {
+        // Without EDNS there are no signatures. To reach a server none are needed.
+        let edns_required = context.purpose == Purpose::Answer && self.is_announced_signed(zone);
+        let mut question = Ask {
             name: name.clone(),
             rtype,
             recursion_desired: forwarder,
             tls: zone.forward.as_ref().and_then(|forward| forward.tls.clone()),
-            edns_required: self.is_announced_signed(zone),
+            edns_required,
             excluded: excluded.to_vec(),
         };
         // The answer of a recursive server, for the case that no server of the zone does better.
@@ -278,7 +281,15 @@ impl Core {
                 Judgement::Reject(rejection(useless))
             }
         };
-        let reply = self.exchanger.ask(&zone.name, servers, &question, &context.budget, context.deadline, &judge).await;
+        let ask = async |question: &Ask| {
+            self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await
+        };
+        let mut reply = ask(&question).await;
+        if edns_required && errors_only(&reply) && !matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_))) {
+            // The zone only says that it is signed; should it count as unsigned, an answer without EDNS will do.
+            question.edns_required = false;
+            reply = ask(&question).await;
+        }
         let second_best = second_best.into_inner();
         let forwarder = forwarder || (reply.is_err() && second_best.is_some());
         let Reply { message, server } = match (reply, second_best) {
@@ -291,6 +302,11 @@ impl Core {
             Err(_) => Err(failure(zone, name, rtype, Cause::Malformed, Some(server))),
         }
     }
+}
+
+/// Whether the servers answered, each with an error of its own.
+fn errors_only(reply: &Result<Reply, AskError>) -> bool {
+    reply.as_ref().is_err_and(|error| error.cause == Cause::ServFail)
 }
 
 /// How long a name that turned out to be no zone cut is not probed again.
