@@ -4,6 +4,7 @@
 //! bottom: files that the configuration names, store, engines, sockets, ready, wait, drain. Never decides
 //! anything about a domain; never binds a port before everything else is known to be right.
 
+mod activation;
 mod maps;
 mod materials;
 mod notify;
@@ -23,16 +24,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+pub use activation::ActivationError;
 pub use materials::MaterialError;
 pub use parts::{Parts, StartError, level_filter};
 
+use self::activation::Activated;
 use self::maps::Maps;
 use self::notify::Notifier;
 use self::reload::Reload;
 use self::service::Lookups;
 use self::status::Status;
 use crate::clock::Clock;
-use crate::config::{Config, Listen, MapOptions, Sources};
+use crate::config::{Config, Environment, Listen, MapOptions, Sources};
 use crate::control::{self, ControlSocket};
 use crate::limits;
 use crate::listener;
@@ -62,7 +65,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
 
     let signals = Signals::new().map_err(StartError::Signals)?;
-    let sockets = Sockets::bind(&config)?;
+    let sockets = Sockets::bind(&config, &sources.environment)?;
     let (stop, stopping) = watch::channel(false);
     let stopped = || {
         let mut stopping = stopping.clone();
@@ -156,8 +159,10 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut socketmap = Listener::from_systemd()?;
+    /// What systemd hands over takes the place of what is configured, for each service by itself.
+    fn bind(config: &Config, environment: &Environment) -> Result<Self, StartError> {
+        let activated = Activated::take(environment)?;
+        let mut socketmap = activated.socketmap;
         if socketmap.is_empty() {
             let (mode, reuse_port) = (config.socketmap.socket_mode, config.socketmap.reuse_port);
             let bind = |listen: &Listen| Listener::bind(listen, mode, reuse_port);
@@ -167,7 +172,12 @@ impl Sockets {
             tracing::info!(address = listener.local(), "socketmap listening");
         }
         let http = config.http.listen.iter().map(|address| bind_http(*address)).collect::<Result<_, _>>()?;
-        let dns = listener::Sockets::bind(&config.dns.listen)?;
+        let mut dns = listener::Sockets::default();
+        if activated.dns_udp.is_empty() && activated.dns_tcp.is_empty() {
+            dns = listener::Sockets::bind(&config.dns.listen)?;
+        } else {
+            dns.adopt(activated.dns_udp, activated.dns_tcp).map_err(StartError::Adopt)?;
+        }
         for address in dns.addresses() {
             tracing::info!(%address, "dns listening");
         }

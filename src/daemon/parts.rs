@@ -49,6 +49,12 @@ pub enum StartError {
     /// An address of the DNS listener.
     #[error("dns.listen: {0}")]
     Dns(#[from] crate::listener::BindError),
+    /// A socket from systemd is of no use.
+    #[error(transparent)]
+    Activation(#[from] super::activation::ActivationError),
+    /// A DNS socket from systemd cannot be used.
+    #[error("DNS sockets from systemd: {0}")]
+    Adopt(io::Error),
     /// Signals cannot be waited for.
     #[error("signals: {0}")]
     Signals(io::Error),

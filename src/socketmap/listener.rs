@@ -43,14 +43,6 @@ pub enum BindError {
     /// Something that is no socket lies there; it is not ours to remove.
     #[error("cannot listen on unix:{}: a file that is no socket is there", .0.display())]
     NotASocket(PathBuf),
-    /// A socket of systemd's that is no listening stream socket.
-    #[error("socket {index} from systemd: {source}")]
-    Activation {
-        /// Its number, from 0.
-        index: usize,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 impl Listener {
@@ -72,28 +64,16 @@ impl Listener {
         }
     }
 
-    /// The sockets systemd hands over (sd_listen_fds(3)); empty where there are none.
-    pub fn from_systemd() -> Result<Vec<Self>, BindError> {
-        let mut handed_over = listenfd::ListenFd::from_env();
-        let mut listeners = Vec::new();
-        for index in 0..handed_over.len() {
-            let failed = |source| BindError::Activation { index, source };
-            let kind = match handed_over.take_tcp_listener(index) {
-                Ok(Some(listener)) => {
-                    listener.set_nonblocking(true).map_err(failed)?;
-                    Kind::Tcp(TcpListener::from_std(listener).map_err(failed)?)
-                }
-                _ => match handed_over.take_unix_listener(index).map_err(failed)? {
-                    Some(listener) => {
-                        listener.set_nonblocking(true).map_err(failed)?;
-                        Kind::Unix(UnixListener::from_std(listener).map_err(failed)?)
-                    }
-                    None => continue,
-                },
-            };
-            listeners.push(Self { kind, file: None });
-        }
-        Ok(listeners)
+    /// A TCP socket that somebody else bound. Needs a tokio runtime.
+    pub fn from_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { kind: Kind::Tcp(TcpListener::from_std(listener)?), file: None })
+    }
+
+    /// A Unix socket that somebody else bound; its file stays. Needs a tokio runtime.
+    pub fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { kind: Kind::Unix(UnixListener::from_std(listener)?), file: None })
     }
 
     /// Where it listens, with the port the system chose.

@@ -1,0 +1,71 @@
+//! What the documents say is what the program does.
+
+use std::path::Path;
+
+use postseal::config::{Config, KEYS, Sources, effective};
+use postseal::telemetry::metrics::{Kind, METRICS};
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a document")
+}
+
+fn load(toml: &str) -> Result<Config, String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("postseal.toml");
+    std::fs::write(&file, toml).expect("written");
+    let sources = Sources { file: Some(file), ..Sources::default() };
+    effective(&sources).and_then(|_| Config::load(&sources)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_toml_block_of_the_readme_is_a_configuration() {
+    let readme = document("README.md");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 4, "{}", blocks.len());
+    for block in blocks {
+        assert!(load(block).is_ok(), "{:?} in\n{block}", load(block).err());
+    }
+}
+
+#[test]
+fn the_readme_lists_every_key_with_its_default() {
+    let readme = document("README.md");
+    for key in KEYS {
+        let default = match key.default {
+            None if key.path == "state-dir" => "see below".to_owned(),
+            None => "unset".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
+        let row = format!("| `{}` | {default} | {} |", key.path, key.help);
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn check_config_prints_the_defaults_of_the_readme() {
+    let text = effective(&Sources::default()).expect("the defaults");
+    for key in KEYS.iter().filter(|key| !key.path.starts_with("maps.") && key.path != "state-dir") {
+        let name = key.path.rsplit('.').next().expect("a name");
+        let line = match key.default {
+            Some(default) => format!("{name} = {default} # default"),
+            None => format!("# {name} is unset # default"),
+        };
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_metric() {
+    let readme = document("README.md");
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<_> =
+            metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`")).collect();
+        let row = format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help);
+        assert!(readme.contains(&row), "{row}");
+    }
+}
