@@ -7,6 +7,7 @@ mod check_config;
 mod healthcheck;
 mod query;
 mod serve;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Query(query::Query),
     /// Check the configuration and print every effective value with its origin.
     CheckConfig,
+    /// Show how the running daemon is: readiness, caches, trust anchors.
+    Status(status::Show),
     /// Exit with 0 when the running daemon is ready to answer.
     Healthcheck,
 }
@@ -51,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(sources),
         Command::Query(query) => query.run(&sources),
         Command::CheckConfig => check_config::run(&sources),
+        Command::Status(show) => show.run(&sources),
         Command::Healthcheck => healthcheck::run(&sources),
     }
 }

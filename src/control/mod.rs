@@ -7,6 +7,7 @@ pub mod client;
 pub mod report;
 mod routes;
 mod server;
+pub mod status;
 
 use crate::config::MapOptions;
 use crate::policy;
@@ -26,4 +27,7 @@ pub trait Operations: Send + Sync + 'static {
 
     /// What is missing before questions can be answered; empty when ready.
     fn missing(&self) -> Vec<&'static str>;
+
+    /// How things stand.
+    fn status(&self) -> status::Status;
 }

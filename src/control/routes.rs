@@ -15,7 +15,8 @@ pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, method
     match (method, path) {
         (&Method::GET, "/query") => query_domain(operations, clock, query).await,
         (&Method::GET, "/ready") => ready(operations),
-        (_, "/query" | "/ready") => Text::plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+        (&Method::GET, "/status") => json(&operations.status()),
+        (_, "/query" | "/ready" | "/status") => Text::plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
         _ => Text::plain(StatusCode::NOT_FOUND, "not found\n"),
     }
 }

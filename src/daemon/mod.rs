@@ -13,6 +13,7 @@ mod parts;
 mod reload;
 mod service;
 mod status;
+mod tally;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use self::notify::Notifier;
 use self::reload::Reload;
 use self::service::Lookups;
 use self::status::Status;
+use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Listen, MapOptions, Sources};
 use crate::control::{self, ControlSocket};
@@ -60,9 +62,11 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let clock = Clock::system();
     let started = clock.instant();
     let parts = Parts::for_daemon(&config, clock.clone())?;
-    let status = Arc::new(Status::new(exporter, parts.resolver.clone(), parts.policy.clone()));
+    let tally = Arc::new(Tally::default());
+    let shown = config.http.tlspol_metric_names.then(|| tally.clone());
+    let status = Arc::new(Status::new(exporter, shown, parts.resolver.clone(), parts.policy.clone()));
     let maps = Maps::new(&config.maps);
-    let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
+    let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone(), tally));
 
     let signals = Signals::new().map_err(StartError::Signals)?;
     let sockets = Sockets::bind(&config, &sources.environment)?;
@@ -89,8 +93,15 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         servers.spawn(listener::run(sockets.dns, service, stopped()));
     }
     if let Some(socket) = sockets.control {
-        let operations = Arc::new(operations::OfDaemon { lookups: lookups.clone(), status: status.clone() });
-        servers.spawn(control::run(socket, operations, clock.clone(), stopped()));
+        let operations = operations::OfDaemon {
+            lookups: lookups.clone(),
+            status: status.clone(),
+            parts: parts.clone(),
+            state_dir: config.state_dir.clone(),
+            clock: clock.clone(),
+            started,
+        };
+        servers.spawn(control::run(socket, Arc::new(operations), clock.clone(), stopped()));
     }
     status.set_listening();
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::maps::{Map, Maps};
 use super::status::Status;
+use super::tally::Tally;
 use crate::clock::{Clock, Instant};
 use crate::http::{Scope, respond, serve_connection};
 use crate::limits;
@@ -31,16 +32,23 @@ pub(super) struct Lookups {
 struct Shared {
     policy: policy::Engine,
     clock: Clock,
+    tally: Arc<Tally>,
     hit: Histogram,
     miss: Histogram,
 }
 
 impl Lookups {
-    pub(super) fn new(policy: policy::Engine, clock: Clock, maps: Maps, status: Arc<Status>) -> Self {
+    pub(super) fn new(
+        policy: policy::Engine,
+        clock: Clock,
+        maps: Maps,
+        status: Arc<Status>,
+        tally: Arc<Tally>,
+    ) -> Self {
         let duration = |cache| metrics::histogram!(names::QUERY_DURATION, "cache" => cache);
         let other = |answer| metrics::counter!(names::QUERIES, "map" => "other", "answer" => answer);
         Self {
-            shared: Arc::new(Shared { policy, clock, hit: duration("hit"), miss: duration("miss") }),
+            shared: Arc::new(Shared { policy, clock, tally, hit: duration("hit"), miss: duration("miss") }),
             status,
             maps: RwLock::new(Arc::new(maps)),
             not_a_destination: other("not-a-destination"),
@@ -70,6 +78,7 @@ impl Service for Lookups {
         };
         let Ok(hop) = NextHop::parse(request.key) else {
             self.not_a_destination.increment(1);
+            self.shared.tally.count(None);
             return Answer::Now(Reply::NOT_FOUND);
         };
         let started = self.shared.clock.instant();
@@ -97,6 +106,7 @@ impl Shared {
         let decision = self.policy.answer(&hop, &map.options).await;
         let reply = to_reply(&decision, &hop, &map);
         map.count(&decision.outcome);
+        self.tally.count(Some(&decision.outcome));
         let duration = if decision.cached { &self.hit } else { &self.miss };
         duration.record(self.clock.instant().saturating_duration_since(started).as_secs_f64());
         reply

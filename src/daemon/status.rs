@@ -1,7 +1,9 @@
 //! How things stand: for `/readyz` and the metrics page.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::tally::Tally;
 use crate::http::Pages;
 use crate::policy;
 use crate::resolver;
@@ -10,6 +12,8 @@ use crate::telemetry::metrics::{CACHE_ENTRIES, Exporter, RESOLVER_CACHE_BYTES};
 /// What is up by now.
 pub(super) struct Status {
     exporter: Exporter,
+    /// Shown where `http.tlspol-metric-names` says so.
+    tally: Option<Arc<Tally>>,
     resolver: resolver::Engine,
     policy: policy::Engine,
     listening: AtomicBool,
@@ -20,9 +24,14 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn new(exporter: Exporter, resolver: resolver::Engine, policy: policy::Engine) -> Self {
+    pub(super) fn new(
+        exporter: Exporter,
+        tally: Option<Arc<Tally>>,
+        resolver: resolver::Engine,
+        policy: policy::Engine,
+    ) -> Self {
         let (listening, root_seen, stopping) = Default::default();
-        Self { exporter, resolver, policy, listening, root_seen, stopping }
+        Self { exporter, tally, resolver, policy, listening, root_seen, stopping }
     }
 
     pub(super) fn set_listening(&self) {
@@ -49,7 +58,11 @@ impl Pages for Status {
     fn metrics(&self) -> String {
         metrics::gauge!(RESOLVER_CACHE_BYTES).set(self.resolver.cache_bytes() as f64);
         metrics::gauge!(CACHE_ENTRIES).set(self.policy.cache().len() as f64);
-        self.exporter.render()
+        let mut text = self.exporter.render();
+        if let Some(tally) = &self.tally {
+            tally.render(&mut text);
+        }
+        text
     }
 
     fn missing(&self) -> Vec<&'static str> {

@@ -24,6 +24,7 @@ state-dir = "state"
 listen = ["unix:map.sock", "127.0.0.1:0"]
 [http]
 listen = ["127.0.0.1:0"]
+tlspol-metric-names = true
 [resolver]
 root-hints = "hints"
 allow-private-servers = true
@@ -181,6 +182,7 @@ fn pages_are_served_on_their_port_and_metrics_also_on_the_socketmap_port() {
         let metrics = get(address, "/metrics");
         assert!(metrics.contains("postseal_queries_total{map=\"QUERY\",answer=\"override\"} 1\n"), "{metrics}");
         assert!(metrics.contains("postseal_build_info{version="), "{metrics}");
+        assert!(metrics.contains("postfix_tlspol_queries_total 1\n"), "{metrics}");
         assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
     }
     assert!(get(&http, "/livez").starts_with("HTTP/1.1 200 "));
@@ -247,6 +249,11 @@ fn query_asks_the_daemon_or_looks_up_by_itself() {
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no map named nomap"));
     let output = run(directory, &["query", "192.0.2.1"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("an address, not a name"));
+    let output = run(directory, &["status"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["not ready: validated root keys", ". 20326 (algorithm 8) valid", ". 38696 (algorithm 8) valid"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(daemon.path("state/control.socket")).expect("there").permissions(),
     );

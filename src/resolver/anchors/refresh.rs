@@ -225,7 +225,8 @@ fn key(zone: &Name) -> String {
     format!("trust-anchor {}", zone.to_ascii())
 }
 
-fn word(state: State) -> &'static str {
+/// A state in one word, for people and metric labels.
+pub fn word(state: State) -> &'static str {
     match state {
         State::AddPending => "add-pending",
         State::Valid => "valid",
