@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-DIRECTORY = "POSTSEAL_LAB"  # in the environment: we are inside, and this is the working directory
+DIRECTORY = "LAB_DIRECTORY"  # in the environment: we are inside, and this is the working directory
 NETWORK = "10.53.0.0/16"
 
 
