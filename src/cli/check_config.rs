@@ -5,19 +5,21 @@ use std::process::ExitCode;
 use super::{fail, print};
 use crate::clock::Clock;
 use crate::config::{Config, Sources, effective};
-use crate::daemon::check_materials;
+use crate::daemon::Parts;
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
-    let text = match effective(sources) {
-        Ok(text) => text,
+    let (config, text) = match Config::load(sources).and_then(|config| Ok((config, effective(sources)?))) {
+        Ok(checked) => checked,
         Err(error) => return fail(error),
     };
-    // The values are right; now the files that they name.
-    let checked = Config::load(sources)
-        .map_err(|error| error.to_string())
-        .and_then(|config| check_materials(&config, &Clock::system()).map_err(|error| error.to_string()));
-    match checked {
-        Ok(()) => print(&text),
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error),
+    };
+    // The values are right; now the files that they name. Nothing is bound, nothing in the state directory touched.
+    let parts = runtime.block_on(async { Parts::for_one_query(&config, &sources.environment, Clock::system()) });
+    match parts {
+        Ok(_) => print(&text),
         Err(error) => fail(error),
     }
 }

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 
 use super::{fail, print};
 use crate::clock::Clock;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Environment, Sources};
 use crate::control::client::{ask, encode};
 use crate::control::report::{Branch, Report, examine};
 use crate::daemon::{self, Parts};
@@ -48,17 +48,18 @@ impl Query {
     fn report(&self, sources: &Sources) -> Result<Report, QueryError> {
         let config = Config::load(sources)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let report = runtime
-            .block_on(async { if self.direct { self.look_up(&config).await } else { self.ask_daemon(&config).await } });
+        let report = runtime.block_on(async {
+            if self.direct { self.look_up(&config, &sources.environment).await } else { self.ask_daemon(&config).await }
+        });
         runtime.shutdown_background();
         report
     }
 
-    async fn look_up(&self, config: &Config) -> Result<Report, QueryError> {
+    async fn look_up(&self, config: &Config, environment: &Environment) -> Result<Report, QueryError> {
         let hop = NextHop::parse(self.domain.as_bytes())?;
         let map = daemon::map_options(config, &self.map).ok_or_else(|| QueryError::NoMap(self.map.clone()))?;
         let clock = Clock::system();
-        let parts = Parts::for_one_query(config, clock.clone())?;
+        let parts = Parts::for_one_query(config, environment, clock.clone())?;
         Ok(examine(&parts.policy, &clock, &hop, &self.map, &map).await)
     }
 

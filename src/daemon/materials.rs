@@ -1,21 +1,16 @@
 //! What the configuration names beside itself: trust anchors, root hints, CA certificates. Read and checked
 //! before anything is bound; read again on reload.
 
-use std::path::{Path, PathBuf};
-
 use hickory_proto::rr::Name;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use crate::clock::UnixTime;
-use crate::config::{self, Config};
+use crate::config::{self, Environment};
 use crate::names::Domain;
+use crate::policy::mta_sts::fetch::{FetchSettings, ProxyRules, RootsError};
 use crate::resolver::anchors::file::{FileError, read_anchors, read_hints};
 use crate::resolver::anchors::{built_in_anchors, built_in_hints};
 use crate::resolver::rrset::RrSet;
 use crate::resolver::settings::{Forward, Settings};
-use crate::resolver::transport::mozilla_roots;
 
 /// A file that the configuration names and that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,25 +21,9 @@ pub enum MaterialError {
     /// `resolver.root-hints`.
     #[error("resolver.root-hints: {0}")]
     Hints(FileError),
-    /// `mta-sts.ca-file` cannot be read, or is no PEM.
-    #[error("mta-sts.ca-file: {}: {source}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// `mta-sts.ca-file` has a certificate that is none.
-    #[error("mta-sts.ca-file: {}: {source}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
-    /// `mta-sts.ca-file` has no certificate.
-    #[error("mta-sts.ca-file: {}: no certificate in it", .0.display())]
-    NoCertificate(PathBuf),
+    /// `mta-sts.ca-file`.
+    #[error("mta-sts.ca-file: {0}")]
+    Authorities(#[from] RootsError),
 }
 
 /// The engine's settings, with the files they name.
@@ -80,21 +59,22 @@ pub(super) fn trust_anchors(config: &config::Resolver, now: UnixTime) -> Result<
     }
 }
 
-/// Whom policy hosts' certificates are believed from.
-pub(super) fn authorities(config: &Config) -> Result<RootCertStore, MaterialError> {
-    match &config.mta_sts.ca_file {
-        Some(path) => read_authorities(path),
-        None => Ok(mozilla_roots()),
+/// How policy files are fetched. The proxy of the configuration is used for all; that of the environment with its
+/// exceptions.
+pub(super) fn fetch_settings(config: &config::MtaSts, environment: &Environment) -> FetchSettings {
+    let variable = |upper, lower| environment.get(upper).or_else(|| environment.get(lower));
+    let proxy = match &config.proxy {
+        Some(proxy) => ProxyRules::new(Some(proxy), None),
+        None => ProxyRules::new(variable("HTTPS_PROXY", "https_proxy"), variable("NO_PROXY", "no_proxy")),
+    };
+    let proxy = proxy.unwrap_or_else(|error| {
+        tracing::warn!(%error, "HTTPS_PROXY is not used");
+        ProxyRules::default()
+    });
+    FetchSettings {
+        ca_file: config.ca_file.clone(),
+        proxy,
+        port: config.port,
+        allow_private_addresses: config.allow_private_addresses,
     }
-}
-
-fn read_authorities(path: &Path) -> Result<RootCertStore, MaterialError> {
-    let unreadable = |source| MaterialError::Authorities { path: path.to_owned(), source };
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-        store
-            .add(certificate.map_err(unreadable)?)
-            .map_err(|source| MaterialError::Certificate { path: path.to_owned(), source })?;
-    }
-    if store.is_empty() { Err(MaterialError::NoCertificate(path.to_owned())) } else { Ok(store) }
 }

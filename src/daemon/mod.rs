@@ -50,18 +50,11 @@ pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
     Maps::new(&config.maps).find(name.as_bytes()).map(|map| map.options)
 }
 
-/// Reads every file that the configuration names, and keeps none of it.
-pub fn check_materials(config: &Config, clock: &Clock) -> Result<(), MaterialError> {
-    materials::resolver_settings(&config.resolver, clock.wall())?;
-    materials::authorities(config)?;
-    Ok(())
-}
-
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.instant();
-    let parts = Parts::for_daemon(&config, clock.clone())?;
+    let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
     let tally = Arc::new(Tally::default());
     let shown = config.http.tlspol_metric_names.then(|| tally.clone());
     let status = Arc::new(Status::new(exporter, shown, parts.resolver.clone(), parts.policy.clone()));

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::materials::{MaterialError, authorities, resolver_settings};
+use super::materials::{MaterialError, fetch_settings, resolver_settings};
 use crate::cache::store::{Loaded, LockError, Store};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
 use crate::clock::Clock;
-use crate::config::{Config, LogLevel};
+use crate::config::{Config, Environment, LogLevel};
 use crate::limits;
 use crate::names::NextHop;
+use crate::policy::mta_sts::fetch::HttpsFetch;
 use crate::policy::{self, EngineSettings};
 use crate::resolver;
 use crate::resolver::anchors::refresh::{Keep, Keeper};
@@ -67,6 +68,7 @@ pub struct Parts {
     pub resolver: resolver::Engine,
     /// Policies.
     pub policy: policy::Engine,
+    fetch: Arc<HttpsFetch>,
     /// What outlives the process; absent for a single query.
     pub(super) kept: Option<Kept>,
 }
@@ -80,25 +82,26 @@ pub(super) struct Kept {
 
 impl Parts {
     /// For one query: nothing is read from the state directory, nothing is kept. Needs a tokio runtime.
-    pub fn for_one_query(config: &Config, clock: Clock) -> Result<Self, StartError> {
+    pub fn for_one_query(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
         let (resolver, _) = build_resolver(config, &clock)?;
-        let policy = build_policy(config, &resolver, clock, Arc::new(Forgetful))?;
-        Ok(Self { resolver, policy, kept: None })
+        let fetch = build_fetch(config, environment, &resolver, &clock)?;
+        let policy = build_policy(config, &resolver, &fetch, clock, Arc::new(Forgetful));
+        Ok(Self { resolver, policy, fetch, kept: None })
     }
 
     /// For the daemon: takes the state directory, reads what is kept there, follows the trust anchors. The files
     /// that `config` names are read first, so that a mistake in them touches nothing.
-    pub(super) fn for_daemon(config: &Config, clock: Clock) -> Result<Self, StartError> {
+    pub(super) fn for_daemon(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
         let (resolver, anchors) = build_resolver(config, &clock)?;
-        authorities(config)?;
+        let fetch = build_fetch(config, environment, &resolver, &clock)?;
         make_state_dir(config);
         let (store, loaded) = Store::open(&config.state_dir, clock.clone())?;
         let store = Arc::new(store);
-        let policy = build_policy(config, &resolver, clock.clone(), store.clone())?;
+        let policy = build_policy(config, &resolver, &fetch, clock.clone(), store.clone());
         restore(policy.cache(), loaded, &clock);
         let keep = Arc::new(KeptInStore(store.clone()));
         let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
-        Ok(Self { resolver, policy, kept: Some(Kept { store, keeper }) })
+        Ok(Self { resolver, policy, fetch, kept: Some(Kept { store, keeper }) })
     }
 
     /// Replaces the configured trust anchors; what was learnt of unchanged ones stays.
@@ -109,8 +112,10 @@ impl Parts {
         }
     }
 
-    /// Replaces the authorities that policy hosts' certificates are believed from.
-    pub fn set_authorities(&self, _: rustls::RootCertStore) {}
+    /// Reads the CA file for policy hosts again; after an error the old CAs stay.
+    pub(super) fn reload_authorities(&self) -> Result<(), MaterialError> {
+        Ok(self.fetch.reload_roots()?)
+    }
 }
 
 fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, Vec<RrSet>), StartError> {
@@ -120,12 +125,23 @@ fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, V
     Ok((resolver::Engine::new(settings, network, clock.clone()), anchors))
 }
 
+fn build_fetch(
+    config: &Config,
+    environment: &Environment,
+    resolver: &resolver::Engine,
+    clock: &Clock,
+) -> Result<Arc<HttpsFetch>, MaterialError> {
+    let settings = fetch_settings(&config.mta_sts, environment);
+    Ok(Arc::new(HttpsFetch::new(Arc::new(resolver.clone()), settings, clock.clone())?))
+}
+
 fn build_policy(
     config: &Config,
     resolver: &resolver::Engine,
+    fetch: &Arc<HttpsFetch>,
     clock: Clock,
     persist: Arc<dyn Persist>,
-) -> Result<policy::Engine, StartError> {
+) -> policy::Engine {
     let entries = config.cache.max_entries;
     let bounds = Bounds { entries, bytes: limits::CACHE_BYTES_PER_ENTRY.saturating_mul(entries) };
     let cache = Arc::new(PolicyCache::new(bounds, persist));
@@ -136,8 +152,7 @@ fn build_policy(
         prefetch: config.cache.prefetch,
     };
     let lookup = Arc::new(resolver.clone());
-    let fetch = Arc::new(Unreachable);
-    Ok(policy::Engine::new(lookup, fetch, clock, settings, config.policy.overrides.clone(), cache))
+    policy::Engine::new(lookup, fetch.clone(), clock, settings, config.policy.overrides.clone(), cache)
 }
 
 /// For its owner alone. Where that fails the store says so, and the service runs from memory.
@@ -177,20 +192,6 @@ impl Keep for KeptInStore {
                 tracing::warn!(name, %error, "state of the trust anchors not written yet");
             }
         });
-    }
-}
-
-/// Stands in until the client for policy hosts is there: every fetch fails as one of an unreachable host.
-struct Unreachable;
-
-impl crate::policy::mta_sts::Fetch for Unreachable {
-    fn fetch<'a>(
-        &'a self,
-        _: &'a crate::names::Domain,
-    ) -> crate::dns::BoxFuture<'a, Result<crate::policy::mta_sts::FetchedPolicy, crate::policy::mta_sts::FetchError>>
-    {
-        let error = crate::policy::mta_sts::FetchError::Connect(io::ErrorKind::Unsupported);
-        Box::pin(std::future::ready(Err(error)))
     }
 }
 

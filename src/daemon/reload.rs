@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::maps::Maps;
-use super::materials::{authorities, trust_anchors};
+use super::materials::trust_anchors;
 use super::parts::{Parts, level_filter};
 use super::service::Lookups;
 use crate::clock::Clock;
@@ -38,9 +38,8 @@ impl Reload {
             Ok(anchors) => self.parts.set_trust_anchors(&anchors),
             Err(error) => tracing::error!(%error, "reload: trust anchors kept as they were"),
         }
-        match authorities(&config) {
-            Ok(roots) => self.parts.set_authorities(roots),
-            Err(error) => tracing::error!(%error, "reload: CA certificates kept as they were"),
+        if let Err(error) = self.parts.reload_authorities() {
+            tracing::error!(%error, "reload: CA certificates kept as they were");
         }
         tracing::info!("reloaded: overrides, maps, log level, trust anchors, CA certificates");
     }

@@ -283,7 +283,7 @@ fn check_config_prints_values_and_origins_and_refuses_what_serve_would() {
         ("[socketmap]\nlissten = []", "did you mean `socketmap.listen`?"),
         ("[resolver]\ntrust-anchors = \"missing.key\"", "missing.key"),
         ("[resolver]\nroot-hints = \"postseal.toml\"", "postseal.toml"),
-        ("[mta-sts]\nca-file = \"hints\"", "no certificate"),
+        ("[mta-sts]\nca-file = \"hints\"", "no usable CA certificate"),
     ] {
         let directory = directory_with(&format!("state-dir = \"state\"\n{config}"));
         for command in ["check-config", "serve"] {
