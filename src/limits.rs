@@ -78,6 +78,8 @@ pub const SERVERS_REMEMBERED: usize = 20_000;
 pub const PROBES_IN_FLIGHT: usize = 32;
 /// UDP sockets towards servers at once; each takes a descriptor and a port.
 pub const UPSTREAM_UDP_SOCKETS: usize = 4_096;
+/// Open files that all limits together can need, generously: the soft limit is raised to it.
+pub const DESCRIPTORS: u64 = 16_384;
 /// Datagrams larger than this are cut off, and so malformed: three times what we announce.
 pub const UDP_RECEIVE_BYTES: usize = 4_096;
 /// TCP connections towards servers at once.

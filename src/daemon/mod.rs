@@ -5,6 +5,7 @@
 //! anything about a domain; never binds a port before everything else is known to be right.
 
 mod activation;
+mod descriptors;
 mod maps;
 mod materials;
 mod notify;
@@ -61,6 +62,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let maps = Maps::new(&config.maps);
     let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone(), tally));
 
+    descriptors::raise_limit();
     let signals = Signals::new().map_err(StartError::Signals)?;
     let sockets = Sockets::bind(&config, &sources.environment)?;
     let (stop, stopping) = watch::channel(false);

@@ -307,3 +307,32 @@ fn nothing_but_dns_may_be_listened_on() {
     daemon.wait_for("ready");
     assert!(daemon.stop().0);
 }
+
+#[test]
+fn names_of_this_host_are_answered_over_udp_and_tcp_without_a_network() {
+    let directory = directory_with(
+        "state-dir = \"state\"\n[socketmap]\nlisten = []\n[http]\nlisten = []\n[dns]\nlisten = [\"127.0.0.1:0\"]\n\
+         [resolver]\nroot-hints = \"hints\"\nallow-private-servers = true\n[log]\nformat = \"json\"\n",
+    );
+    let mut process = command(directory.path(), &["serve"]).stderr(Stdio::piped()).spawn().expect("started");
+    let log = BufReader::new(process.stderr.take().expect("piped"));
+    let mut daemon = Daemon { directory, process, log };
+    let address = daemon.wait_for("dns listening");
+    daemon.wait_for("ready");
+    let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x09localhost\0\0\x01\0\x01";
+    let (header, end) = (b"\x12\x34\x81\x80\0\x01\0\x01", [127, 0, 0, 1]);
+    let mut answer = [0; 512];
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(&address).expect("connected");
+    socket.send(query).expect("sent");
+    let length = socket.recv(&mut answer).expect("an answer");
+    assert!(answer[..length].starts_with(header) && answer[..length].ends_with(&end));
+    let mut stream = TcpStream::connect(&address).expect("connected");
+    stream.write_all(&[&[0, query.len() as u8], &query[..]].concat()).expect("sent");
+    let mut prefix = [0; 2];
+    stream.read_exact(&mut prefix).expect("a length");
+    assert_eq!(usize::from(u16::from_be_bytes(prefix)), length);
+    stream.read_exact(&mut answer[..length]).expect("an answer");
+    assert!(answer[..length].starts_with(header) && answer[..length].ends_with(&end));
+    assert!(daemon.stop().0);
+}
