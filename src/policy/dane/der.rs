@@ -98,8 +98,11 @@ fn extensions(content: &[u8]) -> Option<()> {
     outer.end()
 }
 
+/// Tag and content of an element.
+type Element<'a> = (u8, &'a [u8]);
+
 /// An AlgorithmIdentifier: its object identifier and the parameters, which may be absent.
-fn algorithm(content: &[u8]) -> Option<(&[u8], Option<(u8, &[u8])>)> {
+fn algorithm(content: &[u8]) -> Option<(&[u8], Option<Element<'_>>)> {
     let mut reader = Reader(content);
     let oid = reader.take(tag::OID).filter(|oid| !oid.is_empty())?;
     let parameters = if reader.is_empty() { None } else { Some(reader.any()?) };
@@ -170,7 +173,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Tag and content of the next element.
-    fn any(&mut self) -> Option<(u8, &'a [u8])> {
+    fn any(&mut self) -> Option<Element<'a>> {
         let (tag, rest) = self.0.split_first()?;
         if tag & 0x1f == 0x1f {
             return None; // high tag numbers occur nowhere in a certificate

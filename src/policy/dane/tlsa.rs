@@ -54,7 +54,8 @@ mod tests {
         let certificate = params.self_signed(&key).expect("a certificate").der().to_vec();
         let key = key.subject_public_key_info();
         let (sha256, sha512) = ([7; 32], [7; 64]);
-        let rows: &[(&str, u8, u8, u8, &[u8], bool)] = &[
+        type Row<'a> = (&'a str, u8, u8, u8, &'a [u8], bool);
+        let rows: &[Row<'_>] = &[
             ("3 1 1 of 32 octets", 3, 1, 1, &sha256, true),
             ("3 0 1 of 32 octets", 3, 0, 1, &sha256, true),
             ("2 0 1 of 32 octets", 2, 0, 1, &sha256, true),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 
 use self::flights::{Flight, Flights, Overloaded};
 use super::dane::{self, DaneReport};
@@ -114,7 +114,8 @@ impl Engine {
         };
         if !decision.cached && matches!(decision.outcome, Outcome::Secure(_)) {
             // Whoever was told `secure` gets it again after a crash: that takes the DANE branch as well.
-            self.inner.cache.settle().await;
+            // A disk that hangs holds no mail.
+            _ = timeout_at(now.instant + self.inner.settings.timeout, self.inner.cache.settle()).await;
         }
         let result = if decision.cached { "hit" } else { "miss" };
         metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result).increment(1);

@@ -98,7 +98,7 @@ impl Fetch for ScriptedFetch {
             match (v4, v6) {
                 (Ok(v4), _) if !v4.records().is_empty() => {}
                 (_, Ok(v6)) if !v6.records().is_empty() => {}
-                (Err(failure), _) | (_, Err(failure)) => return Err(FetchError::Dns(failure)),
+                (Err(failure), _) | (_, Err(failure)) => return Err(FetchError::Dns(Box::new(failure))),
                 _ => return Err(FetchError::NoAddress),
             }
             match host {

@@ -64,7 +64,7 @@ fn usable(results: &[Result<Answer, Failure>], allow_private: bool) -> Result<Ve
     let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = results.iter().flat_map(addresses).partition(IpAddr::is_ipv6);
     if six.is_empty() && four.is_empty() {
         let failure = results.iter().find_map(|result| result.as_ref().err());
-        return Err(failure.map_or(FetchError::NoAddress, |failure| FetchError::Dns(failure.clone())));
+        return Err(failure.map_or(FetchError::NoAddress, |failure| FetchError::Dns(Box::new(failure.clone()))));
     }
     let (mut six, mut four) = (six.into_iter(), four.into_iter());
     let mut list = Vec::new();
@@ -112,6 +112,7 @@ pub(super) async fn connect_any(addresses: &[IpAddr], port: u16) -> Result<TcpSt
 }
 
 #[cfg(test)]
+#[allow(clippy::result_large_err, reason = "what the port to DNS returns")]
 mod tests {
     use super::*;
     use crate::dns::{Cause, Found, Security};

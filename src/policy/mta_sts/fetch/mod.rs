@@ -36,7 +36,7 @@ pub struct FetchedPolicy {
 pub enum FetchError {
     /// Our own DNS failed to find the policy host.
     #[error("policy host: {0}")]
-    Dns(Failure),
+    Dns(Box<Failure>),
     /// The policy host has no address.
     #[error("policy host has no address")]
     NoAddress,
