@@ -3,8 +3,12 @@
 //! In: arguments, the environment. Out: text on standard output, an exit code (0: fine, 1: not, 2: wrong usage).
 //! Never does the work itself: commands ask the running daemon, or build their parts as the daemon does.
 
+mod ask;
 mod check_config;
+mod dump;
+mod export;
 mod healthcheck;
+mod purge;
 mod query;
 mod serve;
 mod status;
@@ -38,6 +42,12 @@ enum Command {
     Serve,
     /// Ask for the policy of one domain, or `[host]:port`.
     Query(query::Query),
+    /// Show everything that is cached.
+    Dump(dump::Dump),
+    /// Print the cached policies as a Postfix texthash map.
+    Export,
+    /// Forget one domain, or everything, in memory and on disk.
+    Purge(purge::Purge),
     /// Check the configuration and print every effective value with its origin.
     CheckConfig,
     /// Show how the running daemon is: readiness, caches, trust anchors.
@@ -53,6 +63,9 @@ pub fn run() -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(sources),
         Command::Query(query) => query.run(&sources),
+        Command::Dump(dump) => dump.run(&sources),
+        Command::Export => export::run(&sources),
+        Command::Purge(purge) => purge.run(&sources),
         Command::CheckConfig => check_config::run(&sources),
         Command::Status(show) => show.run(&sources),
         Command::Healthcheck => healthcheck::run(&sources),

@@ -4,6 +4,7 @@
 //! whole. Never listens on a network; never decides: it asks the policy engine as Postfix does.
 
 pub mod client;
+pub mod listing;
 pub mod report;
 mod routes;
 mod server;

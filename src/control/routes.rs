@@ -3,9 +3,10 @@
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
-use super::Operations;
 use super::report::examine;
+use super::{Operations, listing};
 use crate::clock::Clock;
+use crate::config::MapOptions;
 use crate::http::Text;
 use crate::names::NextHop;
 
@@ -16,7 +17,12 @@ pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, method
         (&Method::GET, "/query") => query_domain(operations, clock, query).await,
         (&Method::GET, "/ready") => ready(operations),
         (&Method::GET, "/status") => json(&operations.status()),
-        (_, "/query" | "/ready" | "/status") => Text::plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+        (&Method::GET, "/dump") => dump(operations, clock),
+        (&Method::GET, "/export") => export(operations, clock),
+        (&Method::POST, "/purge") => purge(operations, query).await,
+        (_, "/query" | "/ready" | "/status" | "/dump" | "/export" | "/purge") => {
+            Text::plain(StatusCode::METHOD_NOT_ALLOWED, "POST for purge, GET for all else\n")
+        }
         _ => Text::plain(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
@@ -39,6 +45,34 @@ fn ready<O: Operations>(operations: &O) -> Text {
         [] => Text::plain(StatusCode::OK, "ready\n"),
         missing => Text::plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", "))),
     }
+}
+
+fn dump<O: Operations>(operations: &O, clock: &Clock) -> Text {
+    json(&listing::rows(operations.policy(), &usual_map(operations), clock.stamp()))
+}
+
+fn export<O: Operations>(operations: &O, clock: &Clock) -> Text {
+    Text::plain(StatusCode::OK, listing::export(operations.policy(), &usual_map(operations), clock.stamp()))
+}
+
+/// Forgets one next hop or all; the answer says how many, once it would survive a crash.
+async fn purge<O: Operations>(operations: &O, query: &str) -> Text {
+    let cache = operations.policy().cache();
+    let count = match parameter(query, "key") {
+        None if !query.is_empty() => return Text::plain(StatusCode::BAD_REQUEST, "key= expected\n"),
+        None => cache.clear(),
+        Some(key) => match NextHop::parse(key.as_bytes()) {
+            Ok(hop) => usize::from(cache.remove(&hop)),
+            Err(error) => return Text::plain(StatusCode::BAD_REQUEST, format!("{key}: {error}\n")),
+        },
+    };
+    cache.settle().await;
+    Text::plain(StatusCode::OK, format!("{count} purged\n"))
+}
+
+/// What listings show: the map that Postfix is told to use first.
+fn usual_map<O: Operations>(operations: &O) -> MapOptions {
+    operations.map("QUERY").unwrap_or_default()
 }
 
 /// A JSON response.

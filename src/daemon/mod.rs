@@ -6,6 +6,7 @@
 
 mod activation;
 mod descriptors;
+mod forms;
 mod maps;
 mod materials;
 mod notify;

@@ -8,6 +8,7 @@ use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tokio::time::timeout;
 
+use super::forms::Form;
 use super::maps::{Map, Maps};
 use super::status::Status;
 use super::tally::Tally;
@@ -29,9 +30,10 @@ pub(super) struct Lookups {
     unknown_map: Counter,
 }
 
-struct Shared {
-    policy: policy::Engine,
-    clock: Clock,
+/// What lookups and forms stand on.
+pub(super) struct Shared {
+    pub(super) policy: policy::Engine,
+    pub(super) clock: Clock,
     tally: Arc<Tally>,
     hit: Histogram,
     miss: Histogram,
@@ -73,6 +75,10 @@ impl Lookups {
 impl Service for Lookups {
     fn answer(&self, request: Request<'_>) -> Answer {
         let Some(map) = self.map(request.name) else {
+            if let Some(form) = Form::of(&request) {
+                let usual = self.map(b"QUERY").map(|map| map.options).unwrap_or_default();
+                return form.answer(&request, self.shared.clone(), usual);
+            }
             self.unknown_map.increment(1);
             return Answer::Now(Reply::unknown_map(request.name));
         };

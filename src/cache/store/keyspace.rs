@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,14 +14,17 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 
 use super::fence::{Fence, Stopped};
 use super::frame::{Body, Census, Frame};
-use super::log::{MaxBySeq, keep_newest};
+use super::log::{MaxBySeq, keep_newest, sync_directory};
 use crate::limits::{STORE_BATCH, STORE_OPEN_WAIT, STORE_WRITE_WAIT};
 
 /// Directory of the keyspace in the store's directory.
 pub(super) const KEYSPACE_DIRECTORY: &str = "keyspace";
-/// Stands while the keyspace is being opened. Found at a start, it means that the last attempt ended the
-/// process, so that this one must not repeat it.
+/// Where a keyspace is made, so that one under its own name is always complete.
+const NEW_DIRECTORY: &str = "keyspace.new";
+/// Grows by an octet with each opening and goes when one succeeds: so many starts ended while they read.
 const OPENING_FILE: &str = "keyspace.opening";
+/// Starts that may end while they open the keyspace; after that it counts as the cause.
+const OPENINGS: u64 = 3;
 /// Key of the commit mark; sorts before all others.
 const COMMIT_KEY: &[u8] = b"\0commit";
 /// Memory for blocks; reads happen at start only.
@@ -51,8 +54,8 @@ pub(super) enum Damage {
     /// fjall panicked over it, or did not come to an end.
     #[error("fjall: {0}")]
     Stopped(#[from] Stopped),
-    /// The process ended while it was being opened.
-    #[error("the last start ended while opening it")]
+    /// The process ended while it was being opened, again and again.
+    #[error("the last starts ended while opening it")]
     EndedTheProcess,
 }
 
@@ -95,13 +98,16 @@ impl Keyspace {
     /// last attempt ended the process.
     pub fn open(store: &Path, only_copy: bool) -> Result<(Self, KeyspaceContents), KeyspaceError> {
         let marker = store.join(OPENING_FILE);
-        if !only_copy && fs::exists(&marker).unwrap_or(false) {
+        if !only_copy && fs::metadata(&marker).is_ok_and(|marker| marker.len() >= OPENINGS) {
             return Err(KeyspaceError::Damaged(Damage::EndedTheProcess));
         }
-        fs::write(&marker, b"").map_err(fjall::Error::Io)?;
+        note_opening(&marker).map_err(fjall::Error::Io)?;
         let fence = Fence::start().map_err(|error| KeyspaceError::Unavailable(fjall::Error::Io(error)))?;
-        let directory = store.join(KEYSPACE_DIRECTORY);
+        let (directory, new) = (store.join(KEYSPACE_DIRECTORY), store.join(NEW_DIRECTORY));
         let opened = fence.run(STORE_OPEN_WAIT, move |held| {
+            if !fs::exists(&directory)? {
+                create(&new, &directory)?;
+            }
             let (tree, contents) = open_and_read(&directory)?;
             *held = Some(tree);
             Ok::<_, fjall::Error>(contents)
@@ -184,6 +190,23 @@ impl Drop for Keyspace {
             fence.end(STORE_WRITE_WAIT);
         }
     }
+}
+
+fn note_opening(marker: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).open(marker)?.write_all(b".")
+}
+
+/// Makes an empty keyspace, whole or not at all.
+fn create(new: &Path, directory: &Path) -> fjall::Result<()> {
+    if fs::exists(new)? {
+        fs::remove_dir_all(new)?;
+    }
+    drop(open_and_read(new)?);
+    fs::rename(new, directory)?;
+    if let Some(store) = directory.parent() {
+        sync_directory(store)?;
+    }
+    Ok(())
 }
 
 fn open_and_read(directory: &Path) -> fjall::Result<(Tree, KeyspaceContents)> {

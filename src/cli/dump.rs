@@ -1,0 +1,39 @@
+//! `dump`: everything the running daemon has cached.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use hyper::Method;
+
+use super::ask::ask_daemon;
+use super::{fail, print};
+use crate::config::Sources;
+use crate::control::listing::{Row, table};
+
+/// Show everything that is cached: answer, both branches with age and remaining time, hits.
+#[derive(Debug, Args)]
+pub(super) struct Dump {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Dump {
+    pub(super) fn run(&self, sources: &Sources) -> ExitCode {
+        let body = match ask_daemon(sources, Method::GET, "/dump") {
+            Ok(body) => body,
+            Err(error) => return fail(error),
+        };
+        let rows: Vec<Row> = match serde_json::from_str(&body) {
+            Ok(rows) => rows,
+            Err(error) => return fail(error),
+        };
+        if !self.json {
+            return print(&table(&rows));
+        }
+        match serde_json::to_string_pretty(&rows) {
+            Ok(text) => print(&(text + "\n")),
+            Err(error) => fail(error),
+        }
+    }
+}
