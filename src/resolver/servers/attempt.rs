@@ -234,25 +234,31 @@ impl Attempt<'_> {
         match select(by_datagram, by_stream).await {
             Either::Left((Ok(octets), _)) => Either::Left(Ok(octets)),
             Either::Left((Err(_), by_stream)) => Either::Right(self.settled(by_stream.await, *doubt.lock())),
-            Either::Right((Err(_), by_datagram)) => Either::Left(by_datagram.await),
+            Either::Right((Err(ended), by_datagram)) => {
+                let _ = self.settled(Err(ended), *doubt.lock());
+                Either::Left(by_datagram.await)
+            }
             Either::Right((message, _)) => Either::Right(self.settled(message, *doubt.lock())),
         }
     }
 
-    /// Remembers what an answer over TCP says about a doubt.
-    fn settled(&self, message: Result<Box<Message>, Ended>, doubt: Option<Doubt>) -> Result<Box<Message>, Ended> {
-        if let Ok(message) = &message {
-            let mut table = self.shared.table.lock();
-            let case_kept = message.question.as_ref().is_none_or(|question| question.name.iter().any(has_upper_case));
-            match doubt {
-                Some(Doubt::Case) if !case_kept => {
-                    table.mixed_case_breaks(self.server, self.shared.clock.instant());
-                }
-                Some(Doubt::Cookie) if cookie(message).is_none() => table.cookies_ended(self.server),
-                _ => {}
-            }
+    /// Remembers what TCP says about a doubt. Where it says nothing, the server has to do without what is in
+    /// doubt: it can be asked in no other way.
+    fn settled(&self, outcome: Result<Box<Message>, Ended>, doubt: Option<Doubt>) -> Result<Box<Message>, Ended> {
+        let now = self.shared.clock.instant();
+        let mut table = self.shared.table.lock();
+        match (&outcome, doubt) {
+            (Ok(message), Some(Doubt::Case)) if !keeps_case(message) => table.mixed_case_breaks(self.server, now),
+            (Ok(message), Some(Doubt::Cookie)) if cookie(message).is_none() => table.cookies_ended(self.server),
+            (Err(Ended::Disconnected(_)), Some(Doubt::Case)) => table.mixed_case_breaks(self.server, now),
+            (Err(Ended::Disconnected(_)), Some(Doubt::Cookie)) => table.cookies_break(self.server, now),
+            _ => {}
         }
-        message
+        // Not a fault of the server's: it is worth another try, in its new form.
+        outcome.map_err(|ended| match ended {
+            Ended::Disconnected(_) => Ended::Silent(NetError::Timeout),
+            other => other,
+        })
     }
 
     async fn stream(&self, query: &[u8]) -> Result<Box<Message>, Ended> {
@@ -352,6 +358,8 @@ fn cookie(message: &Message) -> Option<([u8; 8], &[u8])> {
     matches!(server.len(), 0 | 8..=32).then_some((*client, server))
 }
 
-fn has_upper_case(label: &[u8]) -> bool {
-    label.iter().any(u8::is_ascii_uppercase)
+/// Whether the question came back with capital letters; one without any tells nothing, and was not in doubt.
+fn keeps_case(message: &Message) -> bool {
+    let has_capital = |label: &[u8]| label.iter().any(u8::is_ascii_uppercase);
+    message.question.as_ref().is_none_or(|question| question.name.iter().any(has_capital))
 }

@@ -157,3 +157,33 @@ async fn badcookie_is_answered_with_the_new_cookie_and_then_over_tcp() {
     assert_eq!(u16::from(reply.message.rcode), 0);
     assert_eq!(world.take_log().iter().map(|line| line.tcp).collect::<Vec<_>>(), [false, false, true]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_tcp_cannot_settle_costs_the_server_its_protection_and_not_its_service() {
+    // It loses the case, and has no TCP.
+    let world = World::new();
+    world.put(A, |seen: &Seen| {
+        let mut answer = seen.good();
+        let name = 12..seen.question_end() - 4;
+        answer[name].make_ascii_lowercase();
+        after(10, answer)
+    });
+    world.change(A, |server| server.no_tcp = true);
+    let exchanger = exchanger(&world);
+    let start = Instant::now();
+    ask(&exchanger, &[A], &question("mail.example.")).await.expect("an answer");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // It stops sending cookies, and has no TCP.
+    let world = World::new();
+    world.put(A, |seen: &Seen| {
+        let answers = seen.before == 0;
+        after(10, if answers { with_cookie(seen, 0, 0, &SERVER_COOKIE) } else { seen.good() })
+    });
+    world.change(A, |server| server.no_tcp = true);
+    let exchanger = super::world::exchanger(&world);
+    for n in 0..3 {
+        let start = Instant::now();
+        ask(&exchanger, &[A], &question(&format!("n{n}.example."))).await.expect("an answer");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}
