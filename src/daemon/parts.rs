@@ -121,6 +121,9 @@ impl Parts {
 fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, Vec<RrSet>), StartError> {
     let settings = resolver_settings(&config.resolver, clock.wall())?;
     let anchors = settings.trust_anchors.clone();
+    if anchors.is_empty() {
+        tracing::error!("no trust anchor: nothing can be validated, so there is no DANE");
+    }
     let network = Arc::new(SystemNetwork::new(mozilla_roots())?);
     Ok((resolver::Engine::new(settings, network, clock.clone()), anchors))
 }
