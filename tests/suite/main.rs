@@ -13,6 +13,7 @@
 
 mod binary;
 mod bounded_work;
+mod crashes;
 mod decision;
 mod dnssec_properties;
 mod dnssec_rules;
