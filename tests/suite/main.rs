@@ -31,4 +31,5 @@ mod scenarios;
 mod socketmap_server;
 mod store_crashes;
 mod support;
+mod whole_stack;
 mod world;

@@ -66,7 +66,7 @@ async fn every_pair_of_branches_gets_the_answer_of_the_table() {
                 Sts::Secure => {
                     fetch.set(&key, Host::Policy(Duration::from_millis(50), enforce(&["mx1.policy.example"])))
                 }
-                Sts::FetchFails => fetch.set(&key, Host::Fails(FetchError::Status(500))),
+                Sts::FetchFails => fetch.set(&key, Host::Fails(Box::new(FetchError::Status(500)))),
                 Sts::HostSilent => fetch.set(&key, Host::Silent),
                 Sts::RecordFails => lab.world.inject(On::name(&format!("_mta-sts.{key}")), Fault::Code(2)),
                 Sts::Absent => {}

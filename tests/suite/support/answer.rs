@@ -41,6 +41,11 @@ impl Reply {
         Self { rcode, ..Self::default() }
     }
 
+    /// An authoritative answer that has nothing of the type asked for.
+    pub fn is_nodata(&self) -> bool {
+        self.answer.is_empty() && self.rcode == rcode::NOERROR && self.authoritative
+    }
+
     pub fn sections(&mut self) -> [&mut Vec<Item>; 3] {
         [&mut self.answer, &mut self.authority, &mut self.additional]
     }

@@ -213,11 +213,7 @@ impl Fault {
             Self::SelfReferral => *reply = referral(zone.unwrap_or(&DnsName::root())),
             Self::ForgedNxDomain => forge_denial(reply, zone, rcode::NXDOMAIN),
             Self::ForgedNoData => forge_denial(reply, zone, rcode::NOERROR),
-            Self::NxDomainAtEmptyNonTerminal => {
-                if reply.answer.is_empty() && reply.rcode == rcode::NOERROR && reply.authoritative {
-                    reply.rcode = rcode::NXDOMAIN;
-                }
-            }
+            Self::NxDomainAtEmptyNonTerminal if reply.is_nodata() => reply.rcode = rcode::NXDOMAIN,
             Self::NotAuthoritative => reply.authoritative = false,
             Self::ForgedData => forge_data(question, zone, reply),
             Self::Edit(edit) => edit(question, reply),

@@ -94,12 +94,10 @@ impl MemoryNetwork {
         match self.world.answer(server.ip(), query, true) {
             Action::Close => Err(NetError::Closed),
             Action::Reply(replies) => {
-                for (after, octets) in replies {
-                    sleep(after).await;
-                    self.segment().await;
-                    return if accept(&octets) { Ok(octets) } else { Err(NetError::Closed) };
-                }
-                std::future::pending().await
+                let Some((after, octets)) = replies.into_iter().next() else { return std::future::pending().await };
+                sleep(after).await;
+                self.segment().await;
+                if accept(&octets) { Ok(octets) } else { Err(NetError::Closed) }
             }
         }
     }

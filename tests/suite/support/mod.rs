@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "the world has more knobs than each test module turns")]
 
 pub mod answer;
+pub mod daemon;
 pub mod fault;
 pub mod https;
 pub mod key;

@@ -64,7 +64,7 @@ pub enum Host {
     /// Serves this policy, after so long.
     Policy(Duration, String),
     /// Fails like this.
-    Fails(FetchError),
+    Fails(Box<FetchError>),
     /// Never answers; the fetch ends with its own time limit.
     Silent,
 }
@@ -106,7 +106,7 @@ impl Fetch for ScriptedFetch {
                     tokio::time::sleep(after).await;
                     Ok(FetchedPolicy { body: policy.into_bytes() })
                 }
-                Some(Host::Fails(error)) => Err(error),
+                Some(Host::Fails(error)) => Err(*error),
                 Some(Host::Silent) => {
                     tokio::time::sleep(postseal::limits::STS_FETCH_TIMEOUT).await;
                     Err(FetchError::Timeout)

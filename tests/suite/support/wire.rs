@@ -97,8 +97,11 @@ pub struct OutMessage {
     pub authority: Vec<OutRecord>,
     pub additional: Vec<OutRecord>,
     /// EDNS with DO copied from the query, and these options.
-    pub edns: Option<(bool, Vec<(u16, Vec<u8>)>)>,
+    pub edns: Option<(bool, Vec<EdnsOption>)>,
 }
+
+/// Code and octets.
+pub type EdnsOption = (u16, Vec<u8>);
 
 impl OutMessage {
     pub fn encode(&self) -> Vec<u8> {

@@ -1,0 +1,164 @@
+//! The program itself, as a process, on a test world: its socketmap asked over real sockets.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use postseal::clock::Clock;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::https::PolicyHosts;
+use super::serve::Served;
+use super::world::World;
+use super::zone::Zone;
+
+/// A running postseal, its world and its policy hosts; ends with its last drop.
+pub struct Daemon {
+    pub world: Arc<World>,
+    pub hosts: PolicyHosts,
+    /// Address of the socketmap over TCP.
+    pub socketmap: String,
+    directory: TempDir,
+    process: Child,
+    _served: Served,
+}
+
+impl Daemon {
+    /// Starts on these zones with more lines of configuration, and waits until it is ready.
+    pub async fn start(zones: Vec<Zone>, configuration: &str) -> Self {
+        Self::start_with(zones, configuration, |base| base).await
+    }
+
+    /// Likewise, with the first part of the configuration changed.
+    pub async fn start_with(zones: Vec<Zone>, configuration: &str, change: impl FnOnce(String) -> String) -> Self {
+        let world = Arc::new(World::build(Clock::system().wall(), zones));
+        let served = Served::start(world.clone()).await;
+        let hosts = PolicyHosts::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        write("hints", &hints(&world));
+        write("anchors", &anchors(&world));
+        write("ca.pem", &hosts.ca_pem());
+        let base = change(base(served.port, hosts.address.port()));
+        write("postseal.toml", &format!("{base}\n{configuration}"));
+        let mut process = Command::new(env!("CARGO_BIN_EXE_postseal"))
+            .args(["--config", "postseal.toml"])
+            .current_dir(directory.path())
+            .env_clear()
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut socketmap = None;
+        let mut seen = String::new();
+        while let Some(line) = log.next_line().await.unwrap() {
+            seen.push_str(&line);
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let message = event["message"].as_str().unwrap_or_default();
+            if message.contains("socketmap") {
+                socketmap = event["address"]
+                    .as_str()
+                    .filter(|address| address.starts_with("127."))
+                    .map(str::to_owned)
+                    .or(socketmap);
+            }
+            if message.contains("ready") {
+                break;
+            }
+        }
+        // Keeps the pipe from filling.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let socketmap = socketmap.unwrap_or_else(|| panic!("no socketmap address in {seen}"));
+        Self { world, hosts, socketmap, directory, process, _served: served }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client(BufReader::new(TcpStream::connect(&self.socketmap).await.unwrap()))
+    }
+
+    /// One request on a connection of its own: `QUERY example.com`.
+    pub async fn ask(&self, request: &str) -> String {
+        self.connect().await.ask(request.as_bytes()).await
+    }
+
+    /// Ends it as an operator would; true for exit status zero.
+    pub async fn stop(mut self) -> bool {
+        let pid = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+        self.process.wait().await.unwrap().success()
+    }
+}
+
+/// One connection of Postfix.
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub async fn send(&mut self, request: &[u8]) {
+        let head = format!("{}:", request.len());
+        self.0.write_all(&[head.as_bytes(), request, b","].concat()).await.unwrap();
+    }
+
+    pub async fn receive(&mut self) -> String {
+        let mut head = Vec::new();
+        self.0.read_until(b':', &mut head).await.unwrap();
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let length: usize = text.trim_end_matches(':').parse().unwrap_or_else(|_| panic!("{text:?}"));
+        let mut reply = vec![0; length + 1];
+        self.0.read_exact(&mut reply).await.unwrap();
+        assert_eq!(reply.pop(), Some(b','));
+        String::from_utf8(reply).unwrap()
+    }
+
+    pub async fn ask(&mut self, request: &[u8]) -> String {
+        self.send(request).await;
+        self.receive().await
+    }
+}
+
+fn base(upstream_port: u16, https_port: u16) -> String {
+    format!(
+        r#"state-dir = "state"
+[socketmap]
+listen = ["127.0.0.1:0", "unix:map.sock"]
+[http]
+listen = []
+[resolver]
+root-hints = "hints"
+trust-anchors = "anchors"
+allow-private-servers = true
+upstream-port = {upstream_port}
+[mta-sts]
+ca-file = "ca.pem"
+port = {https_port}
+allow-private-addresses = true
+[log]
+format = "json"
+level = "info""#
+    )
+}
+
+/// Root hints as a zone file.
+pub fn hints(world: &World) -> String {
+    let lines = world.hints().into_iter().map(|(name, address)| {
+        let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
+        format!(". 3600 IN NS {name}\n{name} 3600 IN {rtype} {address}\n")
+    });
+    lines.collect()
+}
+
+/// The root's anchor in DS form, as a zone file.
+pub fn anchors(world: &World) -> String {
+    let lines = world.anchor(".").into_iter().map(|ds| {
+        let hex: String = ds[4..].iter().map(|octet| format!("{octet:02X}")).collect();
+        format!(". IN DS {} {} {} {hex}\n", u16::from_be_bytes([ds[0], ds[1]]), ds[2], ds[3])
+    });
+    lines.collect()
+}
