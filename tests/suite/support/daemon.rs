@@ -44,36 +44,14 @@ impl Daemon {
         write("ca.pem", &hosts.ca_pem());
         let base = change(base(served.port, hosts.address.port()));
         write("postseal.toml", &format!("{base}\n{configuration}"));
-        let mut process = Command::new(env!("CARGO_BIN_EXE_postseal"))
-            .args(["--config", "postseal.toml"])
-            .current_dir(directory.path())
-            .env_clear()
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut socketmap = None;
-        let mut seen = String::new();
-        while let Some(line) = log.next_line().await.unwrap() {
-            seen.push_str(&line);
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let message = event["message"].as_str().unwrap_or_default();
-            if message.contains("socketmap") {
-                socketmap = event["address"]
-                    .as_str()
-                    .filter(|address| address.starts_with("127."))
-                    .map(str::to_owned)
-                    .or(socketmap);
-            }
-            if message.contains("ready") {
-                break;
-            }
-        }
-        // Keeps the pipe from filling.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        let socketmap = socketmap.unwrap_or_else(|| panic!("no socketmap address in {seen}"));
+        let (process, socketmap) = spawn(&directory).await;
         Self { world, hosts, socketmap, directory, process, _served: served }
+    }
+
+    /// Ends it as an operator would and starts it again on the same state.
+    pub async fn restart(&mut self) {
+        assert!(terminate(&mut self.process).await);
+        (self.process, self.socketmap) = spawn(&self.directory).await;
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -91,10 +69,45 @@ impl Daemon {
 
     /// Ends it as an operator would; true for exit status zero.
     pub async fn stop(mut self) -> bool {
-        let pid = self.process.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
-        self.process.wait().await.unwrap().success()
+        terminate(&mut self.process).await
     }
+}
+
+/// Starts the program and waits until it is ready; gives the socketmap's TCP address, too.
+async fn spawn(directory: &TempDir) -> (Child, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_postseal"))
+        .args(["--config", "postseal.toml"])
+        .current_dir(directory.path())
+        .env_clear()
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut socketmap = None;
+    let mut seen = String::new();
+    while let Some(line) = log.next_line().await.unwrap() {
+        seen.push_str(&line);
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let message = event["message"].as_str().unwrap_or_default();
+        let address = event["address"].as_str().filter(|address| address.starts_with("127."));
+        if message.contains("socketmap") && address.is_some() {
+            socketmap = address.map(str::to_owned);
+        }
+        if message.contains("ready") {
+            break;
+        }
+    }
+    // Keeps the pipe from filling.
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    let socketmap = socketmap.unwrap_or_else(|| panic!("no socketmap address in {seen}"));
+    (process, socketmap)
+}
+
+async fn terminate(process: &mut Child) -> bool {
+    let pid = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+    process.wait().await.unwrap().success()
 }
 
 /// One connection of Postfix.
