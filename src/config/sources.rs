@@ -156,6 +156,10 @@ fn environment_layer(name: &str, value: &str) -> Result<Option<Layer>, ConfigErr
     {
         as_written.clone_into(slot);
     }
+    // Compose files and unit files pass variables on that nobody set.
+    if value.is_empty() && matches!(keys::find(&path), Place::Leaf(key) if key.kind != Kind::List) {
+        return Ok(None);
+    }
     text_layer(name.to_owned(), path, value, name).map(Some)
 }
 

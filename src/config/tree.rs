@@ -424,6 +424,7 @@ mod tests {
             ("POSTSEAL_MAPS__My_Map__REPORT_LEVEL", "may"),
             ("POSTSEAL_MTA_STS__CA_FILE", "/etc/ca.pem"),
             ("POSTSEAL_PORT_8642_TCP", "tcp://10.0.0.1:8642"),
+            ("POSTSEAL_STORE__SHARED", ""),
         ];
         let config = load("", &env, &[]).expect("a configuration");
         assert_eq!(config.socketmap.listen.len(), 2);
