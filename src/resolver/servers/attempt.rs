@@ -126,6 +126,10 @@ impl Attempt<'_> {
                 Rcode::FormErr | Rcode::NotImp | Rcode::BadVers if form.edns && !self.ask.edns_required => {
                     form.edns = false;
                 }
+                // Some servers that do not know EDNS put it this way.
+                Rcode::ServFail if form.edns && message.edns.is_none() && !self.ask.edns_required => {
+                    form.edns = false;
+                }
                 Rcode::NoError | Rcode::NxDomain if message.truncated && !by_stream => by_stream = true,
                 Rcode::NoError | Rcode::NxDomain => {
                     if !form.edns {

@@ -41,8 +41,8 @@ async fn a_server_that_refuses_a_zone_is_asked_last_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_breaks_on_edns_is_asked_without_and_that_is_remembered() {
-    // FORMERR, NOTIMP, BADVERS (RFC 6891 §7, §6.1.3).
-    for rcode in [1, 4, 16] {
+    // FORMERR, NOTIMP, BADVERS (RFC 6891 §7, §6.1.3), and SERVFAIL without EDNS.
+    for rcode in [1, 2, 4, 16] {
         let world = World::new();
         world.put(A, move |seen: &Seen| {
             let error = seen.answer(rcode);

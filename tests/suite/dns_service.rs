@@ -1,0 +1,127 @@
+//! The DNS service in front of the engine and the test world: what a validating client and Postfix see of it.
+
+use std::net::SocketAddr;
+
+use hickory_proto::rr::RecordType::{self, A, DNSKEY, MX, NS, TLSA};
+use postseal::listener::{Service, Sockets, run};
+use postseal::resolver::message::{Message, Query, Rcode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::support::fault::{Fault, On};
+use crate::support::lab::{Lab, hickory};
+use crate::world::sample;
+
+/// CD in the second octet of the flags.
+const CD: u8 = 0x10;
+
+/// The service on a lab's engine, on loopback.
+async fn serve(lab: &Lab) -> SocketAddr {
+    let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let address = sockets.addresses()[0];
+    let allow = vec!["127.0.0.0/8".parse().unwrap()];
+    let service = Service::new(lab.engine.clone(), allow, Vec::new(), lab.clock.clone());
+    tokio::spawn(run(sockets, service, std::future::pending()));
+    address
+}
+
+/// A query with RD, DO and these flags.
+fn query(name: &str, rtype: RecordType, flags: u8) -> Vec<u8> {
+    let query = Query { name: hickory(name), rtype, recursion_desired: true, edns: Some(Box::default()) };
+    let mut octets = query.encode(7);
+    octets[3] = flags;
+    octets
+}
+
+async fn udp(service: SocketAddr, query: &[u8]) -> Message {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(service).await.unwrap();
+    socket.send(query).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    let length = socket.recv(&mut buffer).await.unwrap();
+    Message::parse(&buffer[..length]).unwrap()
+}
+
+async fn tcp(service: SocketAddr, query: &[u8]) -> Message {
+    let mut stream = TcpStream::connect(service).await.unwrap();
+    stream.write_u16(query.len() as u16).await.unwrap();
+    stream.write_all(query).await.unwrap();
+    let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut message).await.unwrap();
+    Message::parse(&message).unwrap()
+}
+
+/// The answer in short: code, AD, then types of the answer and of the authority section, `+` where signed.
+fn in_short(message: &Message) -> String {
+    let types = |sets: &[postseal::resolver::rrset::RrSet]| {
+        let one = |set: &postseal::resolver::rrset::RrSet| {
+            format!("{}{}", set.rtype, if set.sigs.is_empty() { "" } else { "+" })
+        };
+        sets.iter().map(one).collect::<Vec<_>>().join(" ")
+    };
+    let ad = if message.authentic { " AD" } else { "" };
+    format!("{}{ad}: {} / {}", u16::from(message.rcode), types(&message.answer), types(&message.authority))
+}
+
+#[tokio::test]
+async fn answers_carry_ad_signatures_and_proofs_as_the_zones_are() {
+    let lab = Lab::on_sockets(sample()).await;
+    let service = serve(&lab).await;
+    for (name, rtype, expected) in [
+        (".", NS, "0 AD: NS+ / "), // Postfix's dnssec_probe
+        ("ec.org", MX, "0 AD: MX+ / "),
+        ("_25._tcp.mx.ec.org", TLSA, "0 AD: TLSA+ / "),
+        ("alias.ec.org", A, "0 AD: CNAME+ A+ / "),
+        ("mx.away.ec.org", A, "0 AD: DNAME+ CNAME A+ / "),
+        ("x.wild.ec.org", A, "0 AD: A+ / NSEC+"),
+        ("ent.ec.org", A, "0 AD:  / SOA+ NSEC+"),
+        ("ent.ed.com", A, "0 AD:  / SOA+ NSEC3+"),
+        ("mx.plain.com", A, "0: A / "),
+        ("into.ec.org", A, "0: CNAME+ A / "),
+        ("nothing.plain.com", A, "3:  / SOA"),
+        ("mx.wrong.net", A, "2:  / "),
+    ] {
+        let asked = query(name, rtype, 0);
+        let answer = udp(service, &asked).await;
+        assert_eq!(in_short(&answer), expected, "{name} {rtype}");
+        assert_eq!(in_short(&tcp(service, &asked).await), expected, "{name} {rtype} over TCP, from the cache");
+    }
+    let denied = udp(service, &query("nothing.ec.org", A, 0)).await;
+    assert!(in_short(&denied).starts_with("3 AD:  / SOA+ NSEC+"), "{}", in_short(&denied));
+}
+
+#[tokio::test]
+async fn what_does_not_validate_is_servfail_with_the_reason_and_cd_hands_it_over() {
+    let lab = Lab::on_sockets(sample()).await;
+    let service = serve(&lab).await;
+    lab.world.inject(On::zone("ec.org"), Fault::ExpiredSignatures);
+    let failed = udp(service, &query("mx.ec.org", A, 0)).await;
+    assert_eq!(in_short(&failed), "2:  / ");
+    let reason = failed.edns.as_ref().unwrap().option(15).unwrap().to_vec();
+    assert_eq!(reason[..2], [0, 7], "signature expired (RFC 8914 §4.8)");
+    assert!(String::from_utf8_lossy(&reason[2..]).contains("zone ec.org"), "{reason:?}");
+    let unchecked = udp(service, &query("mx.ec.org", A, CD)).await;
+    assert_eq!(in_short(&unchecked), "0: A+ / ");
+    // What CD brought is nobody else's answer.
+    assert_eq!(udp(service, &query("mx.ec.org", A, 0)).await.rcode, Rcode::ServFail);
+    lab.world.inject(On::zone("plain.com"), Fault::Lame);
+    let lame = udp(service, &query("mx.plain.com", A, 0)).await;
+    assert_eq!(lame.edns.as_ref().unwrap().option(15).unwrap()[..2], [0, 22], "no reachable authority");
+}
+
+#[tokio::test]
+async fn a_client_that_validates_by_itself_gets_every_link_of_the_chain() {
+    let lab = Lab::on_sockets(sample()).await;
+    let service = serve(&lab).await;
+    for zone in [".", "org", "ec.org"] {
+        let keys = udp(service, &query(zone, DNSKEY, CD)).await;
+        assert_eq!(in_short(&keys), "0 AD: DNSKEY+ / ", "{zone}");
+        if zone != "." {
+            let ds = udp(service, &query(zone, RecordType::DS, CD)).await;
+            assert_eq!(in_short(&ds), "0 AD: DS+ / ", "{zone}");
+        }
+    }
+    let unsigned = udp(service, &query("plain.com", RecordType::DS, 0)).await;
+    assert!(in_short(&unsigned).starts_with("0"), "{}", in_short(&unsigned));
+    assert!(in_short(&unsigned).contains("/ SOA+ NSEC3+"), "{}", in_short(&unsigned));
+}
