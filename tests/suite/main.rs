@@ -15,6 +15,7 @@ mod binary;
 mod bounded_work;
 mod crashes;
 mod decision;
+mod delegations;
 mod dns_service;
 mod dnssec_properties;
 mod dnssec_rules;
