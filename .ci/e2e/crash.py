@@ -72,8 +72,7 @@ class Crash:
     def damage(self):
         """Changes one byte of one file of the store, looks what is missing, and puts the store back."""
         whole, state = self.lab.path("whole"), self.daemon.state
-        shutil.copytree(state, whole)
-        self.lab.run("chown", "-R", "nobody", whole)
+        self.lab.run("cp", "-a", state, whole)
         files = sorted(os.path.join(top, name) for top, _, names in os.walk(state) for name in names)
         path = self.random.choice([file for file in files if os.path.isfile(file) and os.path.getsize(file)])
         with open(path, "r+b") as file:
