@@ -314,3 +314,16 @@ QUESTIONS = [
     ("MTA-STS is not for explicit hosts", "QUERY", "[mx.sts.org]", NOTHING),
     ("an unknown map", "nowhere", "dane.com", r"PERM unknown map"),
 ]
+
+# Commands of the operator, in this order, and what they must print.
+COMMANDS = [
+    ("query dane.com", r"answer +OK dane-only\n"),
+    ("query --json sts.org", r'"answer": "OK secure match=mx\.sts\.org servername=hostname"'),
+    ("query --direct bad-tlsa.org", r"answer +TEMP bad-tlsa\.org: "),
+    ("dump", r"(?m)^dane\.com +dane-only "),
+    ("export", r"(?m)^sts\.org +secure match=mx\.sts\.org servername=hostname$"),
+    ("status", r"ready\n(?s:.*)trust anchor +\. "),
+    ("healthcheck", r"^\n$"),
+    ("purge sts.org", r"^1 purged$"),
+    ("query sts.org", r"answer +OK secure match=mx\.sts\.org servername=hostname\n"),
+]

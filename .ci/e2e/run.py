@@ -17,7 +17,7 @@ import policy_host
 import resolver
 import sinks
 import zones
-from cases import CASES, QUESTIONS
+from cases import CASES, COMMANDS, QUESTIONS
 from postfix import SENDERS, Postfix
 
 # The slowest path: postseal's 20 s, then Postfix's own resolver, which waits for silent servers too.
@@ -96,6 +96,9 @@ class Run:
                 self.tell(f"{sender.name}: {case.name}", wrong, lines)
             self.check_log(sender)
             sender.stop()
+        if not self.options.only:
+            for command, pattern in COMMANDS:
+                self.check_command(command, pattern)
         if self.options.resolver == "postseal":
             for name, wrong, lines in clients.checks(self.lab, self.zones):
                 self.tell(name, wrong, lines)
@@ -109,6 +112,15 @@ class Run:
         except OSError as error:
             reply = f"no reply: {error}"
         self.tell(f"answer: {what}", [] if re.match(pattern, reply) else [f"expected {pattern!r}, got {reply!r}"])
+
+    def check_command(self, command, pattern):
+        """One command of the operator."""
+        try:
+            printed = self.daemon.run(*command.split())
+            wrong = [] if re.search(pattern, printed.strip("\n") + "\n") else [f"nothing like {pattern!r}"]
+        except labs.LabError as error:
+            printed, wrong = "", [str(error)]
+        self.tell(f"postseal {command}", wrong, printed.splitlines())
 
     def judge(self, sender, case):
         """What is wrong with one delivery, and the log lines that show it."""
