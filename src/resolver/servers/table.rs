@@ -14,6 +14,9 @@ use crate::limits;
 
 /// What asking a server that nothing is known of is expected to cost.
 const UNKNOWN_COST: Duration = Duration::from_millis(250);
+/// Beyond this a round trip counts a tenth: a server that answers late still comes before a second try at one that
+/// has not answered.
+const LATE_COST: Duration = Duration::from_millis(500);
 /// Added while its address family has not yet worked here: let the family that works go first.
 const UNPROVEN_FAMILY_COST: Duration = Duration::from_millis(100);
 /// Cost of a server that is silent; far above any real round trip, so that it is asked last.
@@ -135,6 +138,10 @@ impl RoundTrip {
     }
 }
 
+fn known_cost(round_trip: Duration) -> Duration {
+    round_trip.min(LATE_COST) + round_trip.saturating_sub(LATE_COST) / 10
+}
+
 impl Silence {
     /// Counts one more; beyond `doubt` of them in a row, leaves it alone for a while, longer each time.
     fn note(&mut self, doubt: u32, (first, longest): (Duration, Duration), now: Instant) {
@@ -179,7 +186,7 @@ impl Table {
         let silent = entry.is_some_and(|entry| entry.silence.until.is_some());
         let mut cost = match entry.and_then(|entry| entry.round_trip) {
             _ if silent => SILENT_COST,
-            Some(round_trip) => round_trip.smoothed,
+            Some(round_trip) => known_cost(round_trip.smoothed),
             None if family.worked => UNKNOWN_COST,
             None => UNKNOWN_COST + if server.is_ipv6() { UNPROVEN_FAMILY_COST } else { Duration::ZERO },
         };

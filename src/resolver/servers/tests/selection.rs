@@ -255,3 +255,21 @@ async fn excluded_servers_are_not_asked() {
     elsewhere.excluded.push(address(B));
     assert_eq!(ask(&exchanger, &[A, B], &elsewhere).await.expect_err("nobody").cause, Cause::NoServers);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_late_comes_before_a_second_try_at_silent_ones() {
+    let world = World::new();
+    let silent = ["192.33.4.12", "192.5.5.241", "192.36.148.17"];
+    silent.iter().for_each(|server| world.put_silent(server));
+    world.put_good(A, 900);
+    let exchanger = exchanger(&world);
+    ask(&exchanger, &[A], &question("one.example.")).await.expect("an answer");
+    let mut all = vec![A];
+    all.extend(silent);
+    let (answer, took) = timed(ask(&exchanger, &all, &question("two.example."))).await;
+    answer.expect("an answer");
+    assert!(took <= Duration::from_millis(3 * 400 + 900), "{took:?}");
+    let (answer, took) = timed(ask(&exchanger, &all, &question("three.example."))).await;
+    answer.expect("an answer");
+    assert_eq!(took, Duration::from_millis(900));
+}
