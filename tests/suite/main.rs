@@ -26,6 +26,7 @@ mod layering;
 mod lossy_networks;
 mod no_downgrade;
 mod policy;
+mod policy_life;
 mod resolver_world;
 mod rfc5011;
 mod round_trips;
