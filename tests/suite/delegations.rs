@@ -283,6 +283,7 @@ async fn servers_without_edns_or_dnssec_serve_unsigned_zones() {
         Fault::NoEdns,
         Fault::CodeToEdns(rcode::FORMERR),
         Fault::CodeToEdns(rcode::NOTIMP),
+        Fault::CodeToEdns(rcode::SERVFAIL),
         Fault::SilenceToEdns,
         Fault::LowercaseQuestion,
         Fault::NxDomainAtEmptyNonTerminal,

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use crate::support::daemon::Daemon;
 use crate::support::fault::{Fault, On};
 use crate::support::https::{Certificate, Says, Script};
+use crate::support::mail::USABLE;
 use crate::support::policy_lab::enforce;
 use crate::support::zone::{Denial, Zone};
 
@@ -209,6 +210,44 @@ async fn hosts_that_keep_us_waiting_end_with_the_policy_timeout() {
         row("no-tls", &[RECORD], Script::says(Says::NoTls), "TEMP"),
     ];
     check(rows, "[policy]\ntimeout = \"2s\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_of_a_policy_host_touches_a_dane_domain() {
+    let certificate = |kind| good().with_certificate(kind);
+    let says = |what| Script::says(what);
+    let faults = [
+        ("wrong-name", certificate(Certificate::WrongName)),
+        ("expired", certificate(Certificate::Expired)),
+        ("self-signed", certificate(Certificate::SelfSigned)),
+        ("other-ca", certificate(Certificate::OtherCa)),
+        ("redirect", Script::response("302 Found", "Location: https://good.sts.com/", b"")),
+        ("server-error", Script::response("500 Oops", "Content-Length: 0", b"")),
+        ("garbage", says(Says::Octets(b"garbage\r\n\r\n".to_vec()))),
+        ("closes", says(Says::Closes)),
+        ("nothing", says(Says::Nothing)),
+        ("no-tls", says(Says::NoTls)),
+        ("old-tls", says(Says::OldTls)),
+        ("drip", says(Says::Drip(Duration::from_secs(1), vec![b'x'; 1000]))),
+        ("none", Script::policy("version: STSv1\nmode: none\nmax_age: 86400\n")),
+        ("good", good()),
+    ];
+    let mut zone = Zone::new("dane.com").signed(13).records(&format!("mx A 192.0.2.1\n_25._tcp.mx {USABLE}"));
+    for (name, _) in &faults {
+        let records = format!("{name} MX 10 mx\nmta-sts.{name} A 127.0.0.1\n_mta-sts.{name} TXT {RECORD}");
+        zone = zone.records(&records);
+    }
+    let zones = vec![Zone::new(".").signed(13), Zone::new("com").signed(13), zone];
+    // Long enough that an answer that waited for the policy host would be noticed as TEMP only after a minute.
+    let daemon = Daemon::start(zones, "[policy]\ntimeout = \"60s\"").await;
+    for (name, script) in &faults {
+        daemon.hosts.set(&format!("{name}.dane.com"), script.clone());
+    }
+    for (name, _) in &faults {
+        let request = format!("QUERY {name}.dane.com");
+        let reply = tokio::time::timeout(Duration::from_secs(30), daemon.ask(&request)).await;
+        assert_eq!(reply.as_deref(), Ok("OK dane-only"), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
