@@ -138,6 +138,8 @@ pub const MX_HOSTS: usize = 50;
 pub const MX_HOSTS_AT_ONCE: usize = 16;
 /// Part of `policy.timeout` after which slow MX hosts count as unknown where the others carry a verdict.
 pub const SLOW_HOST_PERCENT: u32 = 75;
+/// Wait for further MX hosts once nothing they say can change the verdict, only how long it is kept.
+pub const SETTLED_HOST_WAIT: Duration = Duration::from_millis(500);
 /// DANE branch: least and greatest TTL in seconds.
 pub const DANE_TTL: (u32, u32) = (60, 86_400);
 /// Greatest TTL of a denial in a DANE branch (RFC 2308 §5 suggests one to three hours).

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry::{DaneEntry, DaneVerdict, StsEntry};
+use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode};
 use super::persist::Persist;
 use super::state::{DaneState, StsState, Worth};
 use crate::clock::{Instant, Stamp};
@@ -45,6 +45,8 @@ pub struct PolicyCache {
 #[derive(Default)]
 struct Shard {
     slots: Mutex<HashMap<NextHop, Slot>>,
+    /// How many slots are here, to pass by without the lock.
+    used: AtomicUsize,
     /// Slots here that are worth nothing, as of their last change.
     plain: AtomicUsize,
 }
@@ -154,7 +156,9 @@ impl PolicyCache {
         self.change(hop, now, |slot| {
             slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
             slot.sts = sts.map(|entry| StsState::restored(entry, now)).or(slot.sts.take());
-            slot.protected = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now) > Worth::Nothing;
+            let dane = slot.dane.as_ref().is_some_and(|state| state.entry.verdict.protects());
+            let held = slot.sts.as_ref().and_then(|state| state.entry.policy.as_ref());
+            slot.protected = dane || held.is_some_and(|held| held.policy.mode == StsMode::Enforce);
         });
     }
 
@@ -203,7 +207,8 @@ impl PolicyCache {
     /// The entries of one shard that `wanted` picks, and the removal of policies that expired long ago.
     /// Shards count from 0 to [`CACHE_SHARDS`].
     pub fn scan(&self, shard: usize, now: Stamp, wanted: impl Fn(&NextHop, &Snapshot) -> bool) -> Vec<NextHop> {
-        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let shard = self.shards.get(shard).filter(|shard| shard.used.load(Ordering::Relaxed) > 0);
+        let Some(shard) = shard else { return Vec::new() };
         let (mut picked, mut gone) = (Vec::new(), Vec::new());
         for (hop, slot) in shard.slots.lock().iter_mut() {
             if slot.is_long_expired(now) {
@@ -256,6 +261,7 @@ impl PolicyCache {
             slot.bytes = slot.estimate(hop);
             slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now);
             self.entries.fetch_add(1, Ordering::Relaxed);
+            shard.used.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(slot.bytes, Ordering::Relaxed);
             if slot.worth == Worth::Nothing {
                 shard.plain.fetch_add(1, Ordering::Relaxed);
@@ -267,6 +273,7 @@ impl PolicyCache {
 
     fn uncount(&self, shard: &Shard, slot: &Slot) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
+        shard.used.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(slot.bytes, Ordering::Relaxed);
         if slot.worth == Worth::Nothing {
             shard.plain.fetch_sub(1, Ordering::Relaxed);
@@ -304,6 +311,9 @@ impl PolicyCache {
 
     /// The entry of a shard that would be missed least, and its rank.
     fn least(&self, shard: &Shard, now: Stamp) -> Option<((Worth, i64), NextHop)> {
+        if shard.used.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
         let slots = shard.slots.lock();
         let (hop, slot) = slots.iter().min_by_key(|(_, slot)| slot.rank(now))?;
         Some((slot.rank(now), hop.clone()))

@@ -9,10 +9,10 @@ use hickory_proto::rr::RecordType;
 use super::host::{HostReport, examine};
 use super::mx::{MailHosts, mail_hosts};
 use super::ttl::Carried;
-use super::verdict::{HostStatus, verdict};
+use super::verdict::{HostStatus, is_settled, verdict};
 use crate::cache::DaneVerdict;
 use crate::dns::{Failure, Lookup, Security};
-use crate::limits::MX_HOSTS_AT_ONCE;
+use crate::limits::{MX_HOSTS_AT_ONCE, SETTLED_HOST_WAIT};
 use crate::names::{NextHop, SMTP_PORT};
 
 /// A verdict and all that led to it.
@@ -31,7 +31,8 @@ pub struct DaneReport {
 }
 
 /// Finds out what DANE says of `hop`. Hosts that have not answered after `slow_after` count as unknown where
-/// the others carry a verdict; without any verdict, it goes on until the resolver gives up.
+/// the others carry a verdict, much earlier where they cannot change it; without any verdict, it goes on until
+/// the resolver gives up.
 pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) -> DaneReport {
     let deadline = tokio::time::sleep(slow_after);
     let (hosts, left_out, port, mx, carried) = match hop {
@@ -63,7 +64,15 @@ pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) 
         tokio::select! {
             biased;
             done = pending.next() => match done {
-                Some((index, report)) => if let Some(place) = reports.get_mut(index) { *place = report },
+                Some((index, report)) => {
+                    if let Some(place) = reports.get_mut(index) {
+                        *place = report;
+                    }
+                    let soon = tokio::time::Instant::now() + SETTLED_HOST_WAIT;
+                    if !late && soon < deadline.deadline() && is_settled(&statuses(&reports), secure_mx) {
+                        deadline.as_mut().reset(soon);
+                    }
+                }
                 None => break,
             },
             () = &mut deadline, if !late => late = true,
@@ -78,11 +87,15 @@ pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) 
 
 /// Hosts beyond the limit are unknown: one of them might have TLSA records.
 fn judge(reports: &[HostReport], left_out: usize, secure_mx: bool) -> (DaneVerdict, bool) {
-    let mut hosts: Vec<HostStatus> = reports.iter().map(|report| report.status).collect();
+    let mut hosts = statuses(reports);
     if left_out > 0 {
         hosts.push(HostStatus::Unknown);
     }
     verdict(&hosts, secure_mx)
+}
+
+fn statuses(reports: &[HostReport]) -> Vec<HostStatus> {
+    reports.iter().map(|report| report.status).collect()
 }
 
 impl DaneReport {

@@ -37,6 +37,16 @@ pub fn verdict(hosts: &[HostStatus], secure_mx: bool) -> (DaneVerdict, bool) {
     (verdict, unknown)
 }
 
+/// True where the verdict is the same whatever comes of the hosts that are still unknown.
+pub fn is_settled(hosts: &[HostStatus], secure_mx: bool) -> bool {
+    let has = |wanted: HostStatus| hosts.contains(&wanted);
+    let (usable, unusable) = (has(HostStatus::Usable), has(HostStatus::Unusable));
+    match secure_mx {
+        true => usable && (unusable || has(HostStatus::NoTlsa)),
+        false => usable || unusable,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +80,20 @@ mod tests {
         ];
         for (name, hosts, secure_mx, expected, short) in rows {
             assert_eq!(verdict(hosts, *secure_mx), (*expected, *short), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_settled_verdict_is_not_changed_by_what_comes_of_unknown_hosts() {
+        let all = [Usable, Unusable, NoTlsa, Ignored, Unknown];
+        for secure_mx in [true, false] {
+            for a in all {
+                for b in all {
+                    let same =
+                        all.map(|late| verdict(&[a, b, late], secure_mx).0).windows(2).all(|pair| pair[0] == pair[1]);
+                    assert_eq!(is_settled(&[a, b, Unknown], secure_mx), same, "{a:?} {b:?} {secure_mx}");
+                }
+            }
         }
     }
 

@@ -157,7 +157,11 @@ impl Engine {
                         // A policy in force is served when checking it takes long; and where the last lookup
                         // found nothing out, a slow new one does not hold mail again.
                         let fallback = view.filter(|view| view.standing != Standing::Absent);
-                        Branch::Waiting(self.sts_flight(domain, false, now.instant)?, fallback)
+                        match (self.sts_flight(domain, false, now.instant), fallback) {
+                            (Ok(flight), fallback) => Branch::Waiting(flight, fallback),
+                            (Err(Overloaded), Some(view)) => Branch::Known(view),
+                            (Err(overloaded), None) => return Err(overloaded),
+                        }
                     }
                 }
             }

@@ -170,3 +170,63 @@ pub fn wants_renewal(state: &StsState, spread: u8, now: Stamp) -> bool {
     let earlier = interval / 10 * u32::from(spread) / 255;
     age >= Duration::from_secs((interval - earlier).into()) && to_fetch(state, true, now).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::dns::{Cause, Security};
+    use hickory_proto::rr::rdata::TXT;
+    use hickory_proto::rr::{Name, RecordType};
+
+    fn answer(texts: &[&str], ttl: u32) -> Result<Answer, Box<Failure>> {
+        let records: Vec<RData> = texts.iter().map(|text| RData::TXT(TXT::new(vec![(*text).to_owned()]))).collect();
+        let found = if records.is_empty() { Found::NoData } else { Found::Records(records) };
+        Ok(Answer { found, canonical: Name::root(), security: Security::Insecure, ttl })
+    }
+
+    fn read(result: Result<Answer, Box<Failure>>) -> RecordAnswer {
+        read_record(&result.map_err(|failure| *failure))
+    }
+
+    #[test]
+    fn records_are_checked_again_when_their_ttl_ends_within_bounds() {
+        let good = "v=STSv1; id=a1;";
+        let rows = [
+            ("as it is", answer(&[good], 3_600), 3_600),
+            ("below a minute", answer(&[good], 5), 60),
+            ("above a day", answer(&[good], 1_000_000), 86_400),
+            ("none, within bounds", answer(&[], 900), 900),
+            ("none, above an hour", answer(&[], 86_400), 3_600),
+            ("invalid counts as it is published", answer(&["v=STSv1;"], 7_200), 7_200),
+        ];
+        for (name, result, ttl) in rows {
+            assert_eq!(read(result).ttl, ttl, "{name}");
+        }
+        let failure = Failure::new(Name::root(), RecordType::TXT, Cause::Timeout);
+        assert!(matches!(read(Err(Box::new(failure))).outcome, RecordOutcome::Failed(_)));
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_its_longest() {
+        let series = |bounds| (1..=6).map(|count| back_off(bounds, count)).collect::<Vec<_>>();
+        assert_eq!(series(STS_BACKOFF), [300, 600, 1_200, 2_400, 3_600, 3_600]);
+        assert_eq!(series(STS_NETWORK_BACKOFF), [30, 60, 120, 240, 300, 300]);
+        assert_eq!(back_off(STS_BACKOFF, u32::MAX), 3_600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_renewal_is_tried_again_before_the_policy_ends() {
+        let now = Clock::manual(1_800_000_000).stamp();
+        let entry = after_record(None, &read(answer(&["v=STSv1; id=a1;"], 600)), now);
+        let failed = |left: Option<u64>| {
+            let left = left.map(Duration::from_secs);
+            let entry = after_failure(entry.clone(), "a1".into(), FetchFailureKind::Http, "", left, now);
+            entry.failure.map(|failure| failure.retry_after)
+        };
+        assert_eq!(failed(None), Some(300));
+        assert_eq!(failed(Some(86_400)), Some(300));
+        assert_eq!(failed(Some(100)), Some(50));
+        assert_eq!(failed(Some(1)), Some(10));
+    }
+}

@@ -385,6 +385,20 @@ async fn a_silent_host_does_not_hold_mail_that_another_host_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_cannot_change_the_verdict_is_hardly_waited_for() {
+    let world = World::new();
+    second(&world.dns);
+    world.dns.mx("example.com", Secure, &["mx.example.com", "mx2.example.com", "mx3.example.com"]);
+    world.dns.address("mx2.example.com", Insecure).address("mx3.example.com", Secure);
+    for rtype in [A, AAAA] {
+        world.dns.delay("mx3.example.com", rtype, Duration::from_secs(60));
+    }
+    let started = tokio::time::Instant::now();
+    assert_eq!(world.ask("example.com").await, "OK dane");
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_rests_on_unknown_hosts_is_kept_for_five_minutes_at_most() {
     let world = World::new();
     second(&world.dns);

@@ -242,6 +242,20 @@ async fn a_held_policy_is_served_soon_though_its_check_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_host_known_to_hang_holds_no_mail_again() {
+    let world = World::new();
+    world.sts_domain("example.com", "enforce", 86_400, 86_400);
+    world.host.fails("example.com", FetchError::Timeout).delay("example.com", Duration::from_secs(60));
+    assert!(world.ask("example.com").await.starts_with("TEMP "), "the first time, mail waits");
+    pass(45).await;
+    assert_eq!(world.ask("example.com").await, "NOTFOUND ");
+    pass(60).await;
+    let started = tokio::time::Instant::now();
+    assert_eq!(world.ask("example.com").await, "NOTFOUND ");
+    assert_eq!(started.elapsed().as_secs(), 5, "while it is tried again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_expired_is_served_whichever_way_the_clock_jumps() {
     let year = 365 * 86_400;
     // Asleep for longer than max_age, everything dead: expired.
