@@ -3,7 +3,7 @@
 
 export CARGO_TERM_COLOR=never
 BINARY=${CARGO_TARGET_DIR:-target}/release/postseal
-SHARED=../shared
+SHARED=${CI_SHARED:-../shared} # scenarios and the differential tester
 PYTHON=/usr/bin/python3 # the one that Debian's python3-* packages belong to
 
 # tally PASSED FAILED SKIPPED
