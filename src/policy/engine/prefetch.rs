@@ -83,9 +83,10 @@ impl Engine {
                 Some(()) = under_way.next() => continue,
                 _ = tick.tick() => {}
             }
+            let now = self.inner.clock.stamp();
             for _ in 0..PREFETCH_SHARDS_PER_TICK {
                 if queue.len() < PREFETCH_QUEUE {
-                    queue.extend(self.due_in(shard));
+                    queue.extend(self.due_in(shard, now));
                     shard = (shard + 1) % CACHE_SHARDS;
                 }
             }
@@ -99,8 +100,7 @@ impl Engine {
         }
     }
 
-    fn due_in(&self, shard: usize) -> Vec<NextHop> {
-        let now = self.inner.clock.stamp();
+    fn due_in(&self, shard: usize, now: Stamp) -> Vec<NextHop> {
         let ahead = self.inner.settings.prefetch;
         self.inner.cache.scan(shard, now, |hop, known| {
             let due = due(hop, known, ahead, now);

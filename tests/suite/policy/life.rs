@@ -106,22 +106,22 @@ async fn a_policy_stays_in_force_through_any_failure_until_max_age_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_is_fetched_again_daily_and_extended_though_nobody_asks() {
-    let world = learnt_for(3 * 86_400).await;
+    let world = learnt_for(2 * 86_400).await;
     let maintenance = tokio::spawn(world.engine.clone().maintain());
-    pass(2 * DAY).await;
-    assert_eq!(world.host.fetched("example.com"), 3);
+    pass(DAY).await;
+    assert_eq!(world.host.fetched("example.com"), 2);
     world.host.fails("example.com", FetchError::Timeout);
-    pass(2 * DAY).await;
+    pass(DAY + DAY / 2).await;
     assert_eq!(world.ask("example.com").await, SECURE, "valid for max_age from the last fetch");
     maintenance.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_shortened_by_its_owner_is_shortened_here() {
-    let world = learnt().await;
+    let world = learnt_for(20_000).await;
     let maintenance = tokio::spawn(world.engine.clone().maintain());
     world.host.policy("example.com", "enforce", 3_600, "mx.example.com");
-    pass(DAY + 60).await;
+    pass(10_060).await;
     world.host.fails("example.com", FetchError::Status(404));
     world.dns.nothing(RECORD, TXT, Found::NxDomain, Security::Secure);
     pass(3_700).await;
