@@ -178,7 +178,8 @@ impl Sockets {
         for listener in &socketmap {
             tracing::info!(address = listener.local(), "socketmap listening");
         }
-        let http = config.http.listen.iter().map(|address| bind_http(*address)).collect::<Result<_, _>>()?;
+        let bind = |address: &SocketAddr| bind_http(*address, config.socketmap.reuse_port);
+        let http = config.http.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let mut dns = listener::Sockets::default();
         if activated.dns_udp.is_empty() && activated.dns_tcp.is_empty() {
             dns = listener::Sockets::bind(&config.dns.listen)?;
@@ -195,11 +196,10 @@ impl Sockets {
     }
 }
 
-fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// With `socketmap.reuse-port` as well: a replacement needs all ports beside its predecessor.
+fn bind_http(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, StartError> {
     let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = socketmap::bind_tcp(address, reuse_port)?;
         tracing::info!(address = %listener.local_addr()?, "http listening");
         Ok(listener)
     };

@@ -112,8 +112,8 @@ impl Drop for Listener {
     }
 }
 
-/// A TCP listener with SO_REUSEADDR, and SO_REUSEPORT where asked for.
-fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+/// A TCP listener with SO_REUSEADDR, and SO_REUSEPORT where asked for. Needs a tokio runtime.
+pub fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?; // so that 0.0.0.0 and [::] can be listened on side by side

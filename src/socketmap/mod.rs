@@ -12,7 +12,7 @@ mod request;
 mod server;
 mod stream;
 
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Listener, bind_tcp};
 pub use request::{Peer, Reply, Request};
 pub use server::{Server, run};
 pub use stream::{Rewound, Stream};
