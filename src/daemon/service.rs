@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tokio::time::timeout;
@@ -88,11 +87,9 @@ impl Service for Lookups {
             return Answer::Now(Reply::NOT_FOUND);
         };
         let started = self.shared.clock.instant();
-        let mut answer = self.shared.clone().decide(hop, map, started).boxed();
-        // What is cached needs no second look.
-        match (&mut answer).now_or_never() {
-            Some(reply) => Answer::Now(reply),
-            None => Answer::Later(answer),
+        match self.shared.policy.answer_at_once(&hop, &map.options) {
+            Some(decision) => Answer::Now(self.shared.reply(&decision, &hop, &map, started)),
+            None => Answer::Later(Box::pin(self.shared.clone().decide(hop, map, started))),
         }
     }
 
@@ -110,12 +107,15 @@ impl Service for Lookups {
 impl Shared {
     async fn decide(self: Arc<Self>, hop: NextHop, map: Arc<Map>, started: Instant) -> Reply {
         let decision = self.policy.answer(&hop, &map.options).await;
-        let reply = to_reply(&decision, &hop, &map);
+        self.reply(&decision, &hop, &map, started)
+    }
+
+    fn reply(&self, decision: &Decision, hop: &NextHop, map: &Map, started: Instant) -> Reply {
         map.count(&decision.outcome);
         self.tally.count(Some(&decision.outcome));
         let duration = if decision.cached { &self.hit } else { &self.miss };
         duration.record(self.clock.instant().saturating_duration_since(started).as_secs_f64());
-        reply
+        to_reply(decision, hop, map)
     }
 }
 

@@ -6,6 +6,7 @@
 mod flights;
 mod listing;
 mod prefetch;
+mod ready;
 
 pub use listing::Freshness;
 

@@ -278,8 +278,15 @@ impl World {
         Self { dns, host, clock, engine }
     }
 
+    /// Decides; and what could be answered at once must be what waiting gives.
     pub async fn decide(&self, key: &str, map: &MapOptions) -> Decision {
-        self.engine.answer(&hop(key), map).await
+        let at_once = self.engine.answer_at_once(&hop(key), map);
+        let decision = self.engine.answer(&hop(key), map).await;
+        assert_eq!(at_once.is_some(), decision.cached, "{key}: at once where nothing is looked up");
+        if let Some(at_once) = at_once {
+            assert_eq!(render(&at_once, &hop(key), map), render(&decision, &hop(key), map), "{key}");
+        }
+        decision
     }
 
     /// The reply to a key, as Postfix reads it.
