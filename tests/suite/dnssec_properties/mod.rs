@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "counts of what a run covered")]
 
 pub mod dice;
+pub mod octets;
 pub mod properties;
 #[cfg(test)]
 mod runs;

@@ -8,6 +8,7 @@ use postseal::resolver::budget::Budget;
 use postseal::resolver::validate::verify;
 
 use super::dice::Dice;
+use super::octets::check_octets;
 use super::properties::{check_completeness, check_soundness, world};
 use super::signer::{NOW, TTL};
 use super::zone::{self, Zone};
@@ -80,5 +81,55 @@ fn a_signed_set_verifies_and_any_change_to_what_is_signed_does_not() {
                 assert!(set.name.is_wildcard() && verified.wildcard.is_some(), "seed {seed}: forged {forged:?}");
             }
         }
+    }
+}
+
+/// Messages of BIND for a signed zone, from which the fuzzer sets out too.
+fn real_messages() -> Vec<Vec<u8>> {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/message");
+    let entries = std::fs::read_dir(directory).expect("the seeds");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).expect("a message")).collect()
+}
+
+/// A message with a few octets changed, cut out, doubled or taken from another.
+fn mutated(dice: &mut Dice, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut octets = dice.pick(messages).clone();
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(octets.len());
+        let end = (at + 1 + dice.below(12)).min(octets.len());
+        match dice.below(6) {
+            0 => octets[at] ^= 1 << dice.below(8),
+            1 => octets[at] = *dice.pick(&[0, 1, 0x3f, 0x40, 0xc0, 0xff]),
+            2 => drop(octets.drain(at..end)),
+            3 => {
+                let copy = octets[at..end].to_vec();
+                octets.splice(at..at, copy);
+            }
+            4 => octets.truncate(at.max(1)),
+            _ => {
+                let other = dice.pick(messages);
+                let from = dice.below(other.len());
+                octets.splice(at..end, other[from..].iter().take(end - at).copied());
+            }
+        }
+        if octets.is_empty() {
+            octets.push(0);
+        }
+    }
+    octets
+}
+
+#[test]
+fn no_octets_of_a_server_make_validation_panic() {
+    let messages = real_messages();
+    assert!(messages.len() >= 10);
+    for message in &messages {
+        check_octets(message);
+    }
+    for seed in seeds(0..2_000) {
+        let octets = mutated(&mut Dice::Seed(seed), &messages);
+        check_octets(&octets);
     }
 }
