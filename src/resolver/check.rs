@@ -243,8 +243,8 @@ impl Core {
                 DsStatus::NotACut | DsStatus::Below(_) => {}
                 DsStatus::Unsigned { .. } => return Ok(Holder::Insecure),
                 DsStatus::Signed { .. } => {
-                    let inner = self.zone_on_same_servers(&candidate, &zone);
-                    match self.trust_of(context, &inner).await? {
+                    let (inner, trust) = self.signed_zone(context, &candidate, &zone).await?;
+                    match trust {
                         // Its own signature says where it belongs: no need to look for zones further down.
                         ZoneTrust::Secure(inner_keys) if speaks_for(heard, &inner.name) => {
                             return Ok(Holder::Secure(inner, inner_keys));
@@ -256,6 +256,29 @@ impl Core {
             }
         }
         Ok(Holder::Secure(zone, keys))
+    }
+
+    /// A signed zone below `above` that no referral was seen for: on the same servers, else wherever it is
+    /// delegated to.
+    async fn signed_zone(
+        self: &Arc<Self>,
+        context: &Context,
+        name: &Name,
+        above: &Arc<Zone>,
+    ) -> Result<(Arc<Zone>, ZoneTrust), Failure> {
+        let zone = self.zone_on_same_servers(name, above);
+        match self.trust_of(context, &zone).await {
+            Err(failure) if !failure.is_bogus() => {
+                let Ok(heard) = self.descend(context, name, RecordType::DNSKEY, &[]).await else { return Err(failure) };
+                if heard.zone.name != *name {
+                    return Err(failure);
+                }
+                self.failures.clear(name, RecordType::DNSKEY);
+                let trust = self.trust_of(context, &heard.zone).await?;
+                Ok((heard.zone, trust))
+            }
+            trust => trust.map(|trust| (zone, trust)),
+        }
     }
 
     /// Puts a checked step into the cache.

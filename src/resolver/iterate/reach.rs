@@ -104,10 +104,10 @@ impl Core {
                     asked = true;
                     if let Meaning::Answer(set) = heard.meaning {
                         (found, ttl) = (addresses(&set).collect(), set.ttl);
-                        // Parent and child may differ on the address of a name server: either may be right.
-                        let glue = heard.zone.servers.iter().filter(|server| server.name == *host);
-                        found.extend(glue.flat_map(|server| server.addresses.iter().copied()));
                     }
+                    // Parent and child may differ on the address of a name server: either may be right.
+                    let glue = heard.zone.servers.iter().filter(|server| server.name == *host);
+                    found.extend(glue.flat_map(|server| server.addresses.iter().copied()));
                 }
                 Err(_) => continue,
             }
