@@ -155,6 +155,9 @@ impl<S: Service> Connection<S> {
     async fn serve(mut self, slot: &Slot, closing: &mut watch::Receiver<bool>) -> Result<(), End> {
         // Looks at the clock now and then instead of being set anew for each request.
         let mut tick = std::pin::pin!(sleep(limits::SOCKETMAP_TICK));
+        // Made once: to wait for them anew for each request would cost more than the request.
+        let mut told_to_leave = std::pin::pin!(slot.told_to_leave());
+        let mut told_to_close = std::pin::pin!(closed(closing));
         loop {
             self.take_ready();
             self.take_requests();
@@ -177,9 +180,9 @@ impl<S: Service> Connection<S> {
                     }
                     Moved::In(count) => self.input_over |= count == 0,
                 },
-                () = slot.told_to_leave() => return Err(End::MadeRoom),
+                () = &mut told_to_leave => return Err(End::MadeRoom),
                 // What was received whole is answered; the rest is not waited for.
-                () = closed(closing), if !self.input_over => self.input_over = true,
+                () = &mut told_to_close, if !self.input_over => self.input_over = true,
                 () = &mut tick => self.check_time(tick.as_mut())?,
             }
         }
