@@ -3,14 +3,14 @@
 use std::pin::pin;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, Shared, select};
 use hickory_proto::rr::{Name, RecordType};
 use serde::Serialize;
 
 use super::tlsa::{TlsaSet, judge, usable_records};
 use super::ttl::Carried;
 use super::verdict::HostStatus;
-use crate::dns::{Answer, Failure, Found, Lookup, Security};
+use crate::dns::{Answer, BoxFuture, Failure, Found, Lookup, Security};
 use crate::names::Domain;
 
 /// What was found out about one host, and on the way to it.
@@ -67,23 +67,20 @@ impl HostReport {
         }
     }
 
-    fn failed(mut self, failure: Failure) -> Self {
-        self.status = HostStatus::Unknown;
+    /// Takes note of why the host is unknown.
+    fn failed(&mut self, failure: Failure) -> HostStatus {
         self.failure = Some(failure);
-        self
-    }
-
-    fn without_tlsa(mut self) -> Self {
-        self.status = HostStatus::NoTlsa;
-        self
+        HostStatus::Unknown
     }
 }
+
+/// A TLSA lookup that several may wait for.
+type EarlyTlsa<'a> = Shared<BoxFuture<'a, Result<Answer, Failure>>>;
 
 /// Finds out about one host, whose TLSA records are those for `port`.
 pub(super) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, port: u16) -> HostReport {
     let name = host.to_name();
     let own_tlsa = tlsa_name(&name, port);
-    let mut report = HostReport::unknown(host, preference);
     // Side by side where it can do no harm: servers of unsigned zones often break on TLSA (RFC 7672 §2.2.2).
     let early = own_tlsa
         .as_ref()
@@ -96,50 +93,78 @@ pub(super) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, 
             Either::Right((_, addresses)) => addresses.await,
         },
     };
-    let candidates = match addresses {
+    let mut report = HostReport::unknown(host, preference);
+    match find_bases(lookup, &name, addresses, &mut report).await {
+        Ok(bases) => find_tlsa(lookup, &name, bases, port, early, report).await,
+        Err(decided) => {
+            report.status = decided;
+            report
+        }
+    }
+}
+
+/// The TLSA base domains in the order in which they count, or what the addresses decide alone.
+async fn find_bases(
+    lookup: &dyn Lookup,
+    name: &Name,
+    addresses: Addresses,
+    report: &mut HostReport,
+) -> Result<Vec<Name>, HostStatus> {
+    match addresses {
         Addresses::Secure { canonical, carried } => {
             report.addresses = HostAddresses::Secure;
             report.carried = carried;
             // The fully expanded name first, then the original one, never one between (RFC 7672 §2.2.2).
-            if canonical == name { vec![canonical] } else { vec![canonical, name.clone()] }
+            Ok(if canonical == *name { vec![canonical] } else { vec![canonical, name.clone()] })
         }
         Addresses::Insecure { aliased, carried } => {
             report.addresses = HostAddresses::Insecure;
             report.carried = carried;
             if !aliased {
-                return report.without_tlsa();
+                return Err(HostStatus::NoTlsa);
             }
-            match lookup.lookup(&name, RecordType::CNAME).await {
-                Err(failure) => return report.failed(failure),
-                Ok(answer) => {
-                    report.carried = report.carried.and(&answer);
-                    if !answer.security.is_secure() || answer.records().is_empty() {
-                        return report.without_tlsa();
-                    }
-                }
+            // A secure alias makes the host a candidate, wherever it leads (RFC 7672 §2.2.2).
+            let answer = lookup.lookup(name, RecordType::CNAME).await.map_err(|failure| report.failed(failure))?;
+            report.carried = report.carried.and(&answer);
+            if !answer.security.is_secure() || answer.records().is_empty() {
+                return Err(HostStatus::NoTlsa);
             }
             report.addresses = HostAddresses::InsecureBehindSecureAlias;
-            vec![name.clone()]
+            Ok(vec![name.clone()])
         }
         Addresses::Absent { carried } => {
             report.addresses = HostAddresses::Absent;
-            report.status = HostStatus::Ignored;
             report.carried = carried;
-            return report;
+            Err(HostStatus::Ignored)
         }
-        Addresses::Unknown(failure) => return report.failed(failure),
-    };
-    for base in candidates {
-        let answer = match (&early, base == name) {
+        Addresses::Unknown(failure) => Err(report.failed(failure)),
+    }
+}
+
+/// The TLSA records at the first base that has any.
+async fn find_tlsa(
+    lookup: &dyn Lookup,
+    name: &Name,
+    bases: Vec<Name>,
+    port: u16,
+    early: Option<EarlyTlsa<'_>>,
+    mut report: HostReport,
+) -> HostReport {
+    report.status = HostStatus::NoTlsa;
+    for base in bases {
+        let result = match (&early, base == *name) {
             (Some(early), true) => early.clone().await,
             _ => match tlsa_name(&base, port) {
                 Some(tlsa) => lookup.lookup(&tlsa, RecordType::TLSA).await,
                 None => continue, // too long a name: nothing can be there
             },
         };
-        match answer {
+        match result {
             // A failing lookup is not skipped over: its records might be stricter (RFC 7672 §2.2.2).
-            Err(failure) => return report.failed(failure),
+            Err(failure) => {
+                report.status = report.failed(failure);
+                return report;
+            }
             Ok(answer) => {
                 report.carried = report.carried.and(&answer);
                 if let (Security::Secure, Found::Records(records)) = (answer.security, &answer.found) {
@@ -155,7 +180,7 @@ pub(super) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, 
             }
         }
     }
-    report.without_tlsa()
+    report
 }
 
 /// `_25._tcp.<base>`, unless that is too long for a name.

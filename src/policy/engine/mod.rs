@@ -3,8 +3,10 @@
 //! Both branches of a next hop run at once and are cached apart; the answer is derived from them anew for every
 //! query, so that a refreshed branch counts at once. It leaves as soon as the combination table determines it.
 
+mod branch;
 mod flights;
 mod listing;
+mod lookups;
 mod prefetch;
 mod ready;
 
@@ -16,17 +18,18 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::time::{sleep_until, timeout_at};
 
+use self::branch::Branch;
 use self::flights::{Flight, Flights, Overloaded};
 use super::dane::{self, DaneReport};
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
-use super::merge::{Combined, Sts, combine};
-use super::mta_sts::{self, Fetch, Looked, life};
-use crate::cache::entry::{DaneEntry, StsMode};
-use crate::cache::{DaneState, DaneVerdict, PolicyCache, Snapshot};
+use super::merge::{Combined, combine};
+use super::mta_sts::{Fetch, Looked, life};
+use crate::cache::entry::StsMode;
+use crate::cache::{DaneState, PolicyCache, Snapshot};
 use crate::clock::{Clock, Instant, Stamp};
 use crate::config::{MapOptions, Override, Overrides};
 use crate::dns::Lookup;
-use crate::limits::{SLOW_HOST_PERCENT, STS_RECHECK_WAIT};
+use crate::limits::STS_RECHECK_WAIT;
 use crate::names::{Domain, NextHop};
 use crate::telemetry::metrics as metric_names;
 
@@ -64,16 +67,6 @@ struct Inner {
     cache: Arc<PolicyCache>,
     dane: Flights<NextHop, DaneState>,
     sts: Flights<Domain, Looked>,
-}
-
-/// One branch of a query.
-enum Branch<V, T: Clone> {
-    /// Turned off, or there is none for this next hop.
-    Off,
-    /// As it stands.
-    Known(V),
-    /// Being looked up; where there is a view already, it is used when that takes too long.
-    Waiting(Flight<T>, Option<V>),
 }
 
 impl Engine {
@@ -230,128 +223,6 @@ impl Engine {
     }
 }
 
-impl Inner {
-    fn slow_after(&self) -> Duration {
-        self.settings.timeout * SLOW_HOST_PERCENT / 100
-    }
-
-    async fn look_up_dane(&self, hop: &NextHop) -> DaneState {
-        let report = dane::evaluate(&*self.lookup, hop, self.slow_after()).await;
-        metrics::counter!(metric_names::DANE_RESULTS, "result" => verdict_label(report.verdict)).increment(1);
-        let now = self.clock.stamp();
-        let entry =
-            DaneEntry { verdict: report.verdict, reason: report.reason.into(), checked_at: now.wall, ttl: report.ttl };
-        let holds = self.cache.peek(hop).and_then(|slot| slot.dane).is_some_and(|dane| dane.left(now).is_some());
-        if entry.verdict == DaneVerdict::Temporary && holds {
-            // A renewal ahead of time found nothing out: what holds, holds.
-            return DaneState::new(entry, now);
-        }
-        let state = self.cache.put_dane(hop, entry, now);
-        self.note_change(hop);
-        state
-    }
-
-    async fn look_up_sts(&self, domain: &Domain, renew: bool) -> Looked {
-        let hop = NextHop::Domain { domain: domain.clone(), port: None };
-        let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
-        let looked = mta_sts::look(&*self.lookup, &*self.fetch, &self.clock, domain, before.as_ref(), renew).await;
-        metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
-        self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
-        self.note_change(&hop);
-        looked
-    }
-
-    /// Says so when a next hop that had a policy has none any more.
-    fn note_change(&self, hop: &NextHop) {
-        let now = self.clock.stamp();
-        let Some(slot) = self.cache.peek(hop) else { return };
-        let dane = match &slot.dane {
-            Some(state) => Some(state.entry.verdict),
-            None => (!self.settings.dane).then_some(DaneVerdict::None),
-        };
-        let sts = match (&slot.sts, hop) {
-            (Some(state), _) => Some(life::standing(state, now).column(false)),
-            (None, NextHop::Domain { port: None, .. }) if self.settings.mta_sts => None,
-            (None, _) => Some(Sts::None),
-        };
-        let protected = match combine(dane, sts) {
-            None | Some(Combined::Temporary) => return,
-            Some(Combined::NotFound) => false,
-            Some(Combined::DaneOnly | Combined::Dane | Combined::Secure) => true,
-        };
-        if self.cache.note_protection(hop, protected) && !protected {
-            metrics::counter!(metric_names::POLICY_DOWNGRADES).increment(1);
-            let dane = slot.dane.as_ref().map_or("off", |state| &state.entry.reason);
-            let sts = slot.sts.as_ref().map(|state| life::view(state, now));
-            let sts = sts.as_ref().map_or("off", StsView::reason);
-            tracing::warn!(next_hop = %hop, dane, mta_sts = sts, "policy lost: this next hop had one and has none now");
-        }
-    }
-}
-
-impl<T: Clone> Branch<DaneView, T> {
-    /// Its row in the combination table, once known.
-    fn verdict(&self) -> Option<DaneVerdict> {
-        match self {
-            Self::Off => Some(DaneVerdict::None),
-            Self::Known(view) => Some(view.entry.verdict),
-            Self::Waiting(..) => None,
-        }
-    }
-}
-
-impl<T: Clone> Branch<StsView, T> {
-    /// Its column in the combination table, once known.
-    fn column(&self, strict_testing: bool) -> Option<Sts> {
-        match self {
-            Self::Off => Some(Sts::None),
-            Self::Known(view) => Some(view.standing.column(strict_testing)),
-            Self::Waiting(..) => None,
-        }
-    }
-}
-
-impl<V: Clone, T: Clone> Branch<V, T> {
-    fn view(&self) -> Option<V> {
-        match self {
-            Self::Off => None,
-            Self::Known(view) => Some(view.clone()),
-            Self::Waiting(_, fallback) => fallback.clone(),
-        }
-    }
-
-    /// When the lookup began that is waited for.
-    fn started(&self) -> Option<Instant> {
-        match self {
-            Self::Off | Self::Known(_) => None,
-            Self::Waiting(flight, _) => Some(flight.started),
-        }
-    }
-
-    /// Likewise, where there is something to use instead.
-    fn fallback_since(&self) -> Option<Instant> {
-        match self {
-            Self::Waiting(flight, Some(_)) => Some(flight.started),
-            Self::Off | Self::Known(_) | Self::Waiting(_, None) => None,
-        }
-    }
-
-    fn give_up_waiting(self) -> Self {
-        match self {
-            Self::Waiting(_, Some(view)) => Self::Known(view),
-            other => other,
-        }
-    }
-
-    /// Waits for the lookup; for ever where there is none.
-    async fn landed(&self) -> Option<T> {
-        match self {
-            Self::Off | Self::Known(_) => std::future::pending().await,
-            Self::Waiting(flight, _) => flight.clone().landed().await,
-        }
-    }
-}
-
 impl Decision {
     fn overridden(found: &Override) -> Self {
         let outcome = match found {
@@ -425,16 +296,5 @@ fn log(hop: &NextHop, decision: &Decision) {
         tracing::debug!(next_hop = %hop, answer, cached = decision.cached, dane, mta_sts = sts, "answered");
     } else {
         tracing::info!(next_hop = %hop, answer, dane, mta_sts = sts, "policy decided");
-    }
-}
-
-/// The metric label of a verdict.
-fn verdict_label(verdict: DaneVerdict) -> &'static str {
-    match verdict {
-        DaneVerdict::DaneOnly => "dane-only",
-        DaneVerdict::Dane | DaneVerdict::DaneWeak => "dane",
-        DaneVerdict::Partial => "partial",
-        DaneVerdict::None => "none",
-        DaneVerdict::Temporary => "temporary",
     }
 }

@@ -1,0 +1,84 @@
+//! The lookup of one branch, from the question to the cache.
+
+use std::time::Duration;
+
+use super::Inner;
+use crate::cache::entry::DaneEntry;
+use crate::cache::{DaneState, DaneVerdict};
+use crate::limits::SLOW_HOST_PERCENT;
+use crate::names::{Domain, NextHop};
+use crate::policy::dane;
+use crate::policy::decision::StsView;
+use crate::policy::merge::{Combined, Sts, combine};
+use crate::policy::mta_sts::{self, Looked, life};
+use crate::telemetry::metrics as metric_names;
+
+impl Inner {
+    pub(super) fn slow_after(&self) -> Duration {
+        self.settings.timeout * SLOW_HOST_PERCENT / 100
+    }
+
+    pub(super) async fn look_up_dane(&self, hop: &NextHop) -> DaneState {
+        let report = dane::evaluate(&*self.lookup, hop, self.slow_after()).await;
+        metrics::counter!(metric_names::DANE_RESULTS, "result" => verdict_label(report.verdict)).increment(1);
+        let now = self.clock.stamp();
+        let entry =
+            DaneEntry { verdict: report.verdict, reason: report.reason.into(), checked_at: now.wall, ttl: report.ttl };
+        let holds = self.cache.peek(hop).and_then(|slot| slot.dane).is_some_and(|dane| dane.left(now).is_some());
+        if entry.verdict == DaneVerdict::Temporary && holds {
+            // A renewal ahead of time found nothing out: what holds, holds.
+            return DaneState::new(entry, now);
+        }
+        let state = self.cache.put_dane(hop, entry, now);
+        self.note_change(hop);
+        state
+    }
+
+    pub(super) async fn look_up_sts(&self, domain: &Domain, renew: bool) -> Looked {
+        let hop = NextHop::Domain { domain: domain.clone(), port: None };
+        let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
+        let looked = mta_sts::look(&*self.lookup, &*self.fetch, &self.clock, domain, before.as_ref(), renew).await;
+        metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
+        self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
+        self.note_change(&hop);
+        looked
+    }
+
+    /// Says so when a next hop that had a policy has none any more.
+    fn note_change(&self, hop: &NextHop) {
+        let now = self.clock.stamp();
+        let Some(slot) = self.cache.peek(hop) else { return };
+        let dane = match &slot.dane {
+            Some(state) => Some(state.entry.verdict),
+            None => (!self.settings.dane).then_some(DaneVerdict::None),
+        };
+        let sts = match (&slot.sts, hop) {
+            (Some(state), _) => Some(life::standing(state, now).column(false)),
+            (None, NextHop::Domain { port: None, .. }) if self.settings.mta_sts => None,
+            (None, _) => Some(Sts::None),
+        };
+        let protected = match combine(dane, sts) {
+            None | Some(Combined::Temporary) => return,
+            Some(Combined::NotFound) => false,
+            Some(Combined::DaneOnly | Combined::Dane | Combined::Secure) => true,
+        };
+        if self.cache.note_protection(hop, protected) && !protected {
+            metrics::counter!(metric_names::POLICY_DOWNGRADES).increment(1);
+            let dane = slot.dane.as_ref().map_or("off", |state| &state.entry.reason);
+            let sts = slot.sts.as_ref().map(|state| life::view(state, now));
+            let sts = sts.as_ref().map_or("off", StsView::reason);
+            tracing::warn!(next_hop = %hop, dane, mta_sts = sts, "policy lost: this next hop had one and has none now");
+        }
+    }
+}
+
+/// The metric label of a verdict.
+fn verdict_label(verdict: DaneVerdict) -> &'static str {
+    match verdict {
+        DaneVerdict::DaneOnly => "dane-only",
+        DaneVerdict::Dane | DaneVerdict::DaneWeak => "dane",
+        DaneVerdict::Partial => "partial",
+        DaneVerdict::None => "none",
+        DaneVerdict::Temporary => "temporary",
+    }
+}
