@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
-use metrics::counter;
+use metrics::{Counter, counter};
 
 use super::admission::{Admission, Kind};
 use super::error_code::ExtendedError;
@@ -25,6 +25,9 @@ const ANY_TTL: u32 = 3_600;
 
 /// Whoever answers questions with whole RRsets: the engine, and scripted answers in tests.
 pub trait Resolve: Send + Sync + 'static {
+    /// The answer, if it needs no work. `name` is in lower case.
+    fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution>;
+
     /// Answers; ends within the resolver's own deadline.
     fn resolve<'a>(
         &'a self,
@@ -38,6 +41,10 @@ pub trait Resolve: Send + Sync + 'static {
 }
 
 impl Resolve for Engine {
+    fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+        Engine::at_hand(self, name, rtype)
+    }
+
     fn resolve<'a>(
         &'a self,
         name: &'a Name,
@@ -58,61 +65,90 @@ pub struct Service<R> {
     local: Local,
     pub(super) admission: Arc<Admission>,
     clock: Clock,
+    tally: Tally,
 }
 
 impl<R: Resolve> Service<R> {
     /// Serves clients in `allow` (`dns.allow`). Names in `forwarded` zones always go to the resolver.
     pub fn new(resolver: R, allow: Vec<IpNet>, forwarded: Vec<Name>, clock: Clock) -> Arc<Self> {
         let admission = Admission::new(allow, clock.instant());
-        Arc::new(Self { resolver, local: Local::new(forwarded), admission, clock })
+        Arc::new(Self { resolver, local: Local::new(forwarded), admission, clock, tally: Tally::new() })
     }
 
     /// The answer to a client's message; none for what is no query, and for strangers who come too often.
     pub async fn answer(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
-        let parsed = parse(octets);
-        if !self.admission.allows(client) {
-            let (Parsed::Query(Query { head, .. }) | Parsed::Error(head, _)) = parsed else { return None };
-            if transport != Transport::Tcp && !self.admission.may_refuse(self.clock.instant()) {
-                return None;
-            }
-            let refused = Response::error(Rcode::Refused, Some(ExtendedError::prohibited()));
-            return Some(finish(&refused, &head, transport));
-        }
-        match parsed {
-            Parsed::Nothing => None,
-            Parsed::Error(head, error) => Some(finish(&Response::unserved(error), &head, transport)),
-            Parsed::Query(query) => Some(self.answer_query(&query, client, transport).await),
+        match self.begin(octets, client, transport) {
+            Begun::Answered(answer) => answer,
+            Begun::Pending(query) => Some(self.look_up(&query, client, transport).await),
         }
     }
 
-    async fn answer_query(&self, query: &Query, client: IpAddr, transport: Transport) -> Vec<u8> {
-        let Query { head, name, rtype } = query;
-        if !head.recursion_desired {
+    /// The same, as far as it needs no waiting.
+    pub(super) fn begin(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Begun {
+        let parsed = parse(octets);
+        if !self.admission.allows(client) {
+            return Begun::Answered(self.refuse(parsed, transport));
+        }
+        let query = match parsed {
+            Parsed::Nothing => return Begun::Answered(None),
+            Parsed::Error(head, error) => {
+                return Begun::Answered(Some(self.finish(&Response::unserved(error), &head, transport)));
+            }
+            Parsed::Query(query) => query,
+        };
+        let Query { head, name, rtype } = &query;
+        let answer = if !head.recursion_desired {
             let refused = Response::error(Rcode::Refused, Some(ExtendedError::recursion_only()));
-            return finish(&refused, head, transport);
-        }
-        if let Some(local) = self.local.answer(name, *rtype) {
-            return finish(&Response::found(&local, head), head, transport);
-        }
-        if *rtype == RecordType::ANY {
-            let minimal = minimal_any(name);
-            return finish(&Response::found(&minimal, head), head, transport);
-        }
+            self.finish(&refused, head, transport)
+        } else if let Some(local) = self.local.answer(name, *rtype) {
+            self.finish(&Response::found(&local, head), head, transport)
+        } else if *rtype == RecordType::ANY {
+            self.finish(&Response::found(&minimal_any(name), head), head, transport)
+        } else if let Some(resolution) = self.resolver.at_hand(name, *rtype) {
+            self.finish_found(&resolution, &query, transport)
+        } else {
+            return Begun::Pending(query);
+        };
+        Begun::Answered(Some(answer))
+    }
+
+    /// The answer to a query that [`Service::begin`] left pending.
+    pub(super) async fn look_up(&self, query: &Query, client: IpAddr, transport: Transport) -> Vec<u8> {
+        let Query { head, name, rtype } = query;
         let Some(_place) = self.admission.enter(client, Kind::Query) else {
             let error = ExtendedError::new(0, "too many queries under way");
-            return finish(&Response::error(Rcode::ServFail, Some(error)), head, transport);
+            return self.finish(&Response::error(Rcode::ServFail, Some(error)), head, transport);
         };
         let flags = Flags { checking_disabled: head.checking_disabled };
         match self.resolver.resolve(name, *rtype, flags).await {
-            Ok(resolution) if resolution.security.is_secure() && self.sentinel_denies(query) => {
-                let error = ExtendedError::new(0, "root key sentinel (RFC 8509)");
-                finish(&Response::error(Rcode::ServFail, Some(error)), head, transport)
-            }
-            Ok(resolution) => finish(&Response::found(&resolution, head), head, transport),
+            Ok(resolution) => self.finish_found(&resolution, query, transport),
             Err(failure) => {
-                finish(&Response::error(Rcode::ServFail, Some(ExtendedError::from(&failure))), head, transport)
+                self.finish(&Response::error(Rcode::ServFail, Some(ExtendedError::from(&failure))), head, transport)
             }
         }
+    }
+
+    /// REFUSED for strangers, so often and no more.
+    fn refuse(&self, parsed: Parsed, transport: Transport) -> Option<Vec<u8>> {
+        let (Parsed::Query(Query { head, .. }) | Parsed::Error(head, _)) = parsed else { return None };
+        if transport != Transport::Tcp && !self.admission.may_refuse(self.clock.instant()) {
+            return None;
+        }
+        let refused = Response::error(Rcode::Refused, Some(ExtendedError::prohibited()));
+        Some(self.finish(&refused, &head, transport))
+    }
+
+    fn finish_found(&self, resolution: &Resolution, query: &Query, transport: Transport) -> Vec<u8> {
+        if resolution.security.is_secure() && self.sentinel_denies(query) {
+            let error = ExtendedError::new(0, "root key sentinel (RFC 8509)");
+            return self.finish(&Response::error(Rcode::ServFail, Some(error)), &query.head, transport);
+        }
+        self.finish(&Response::found(resolution, &query.head), &query.head, transport)
+    }
+
+    fn finish(&self, response: &Response<'_>, head: &Head, transport: Transport) -> Vec<u8> {
+        self.tally.count(response);
+        response.encode(head, transport)
     }
 
     /// Whether a secure answer turns into SERVFAIL because of its name: `root-key-sentinel-is-ta-NNNNN` asks
@@ -135,19 +171,41 @@ impl<R: Resolve> Service<R> {
     }
 }
 
-fn finish(response: &Response<'_>, head: &Head, transport: Transport) -> Vec<u8> {
-    let rcode = match response.rcode {
-        Rcode::NoError => "noerror",
-        Rcode::FormErr => "formerr",
-        Rcode::ServFail => "servfail",
-        Rcode::NxDomain => "nxdomain",
-        Rcode::NotImp => "notimp",
-        Rcode::Refused => "refused",
-        Rcode::BadVers | Rcode::BadCookie | Rcode::Other(_) => "other",
-    };
-    let authentic = if response.authentic { "true" } else { "false" };
-    counter!(names::DNS_LISTENER_QUERIES, "rcode" => rcode, "ad" => authentic).increment(1);
-    response.encode(head, transport)
+/// How far a query came without waiting.
+pub(super) enum Begun {
+    /// To its end; nothing to send where there is nothing.
+    Answered(Option<Vec<u8>>),
+    /// The resolver has to work.
+    Pending(Query),
+}
+
+/// Counters of answers, by code and AD; looked up once, since this is the hot path.
+struct Tally(Vec<[Counter; 2]>);
+
+/// The codes that are told apart; all others count as the last.
+const COUNTED: [(Rcode, &str); 7] = [
+    (Rcode::NoError, "noerror"),
+    (Rcode::NxDomain, "nxdomain"),
+    (Rcode::ServFail, "servfail"),
+    (Rcode::Refused, "refused"),
+    (Rcode::FormErr, "formerr"),
+    (Rcode::NotImp, "notimp"),
+    (Rcode::BadVers, "other"),
+];
+
+impl Tally {
+    fn new() -> Self {
+        let of =
+            |rcode: &'static str, ad: &'static str| counter!(names::DNS_LISTENER_QUERIES, "rcode" => rcode, "ad" => ad);
+        Self(COUNTED.iter().map(|(_, rcode)| [of(rcode, "false"), of(rcode, "true")]).collect())
+    }
+
+    fn count(&self, response: &Response<'_>) {
+        let index = COUNTED.iter().position(|(rcode, _)| *rcode == response.rcode).unwrap_or(COUNTED.len() - 1);
+        if let Some([without, with]) = self.0.get(index) {
+            if response.authentic { with.increment(1) } else { without.increment(1) }
+        }
+    }
 }
 
 /// ANY: one small made-up record (RFC 8482 §4.2).

@@ -30,6 +30,10 @@ struct Script {
 }
 
 impl Resolve for Script {
+    fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+        (name.iter().next() == Some(b"insecure")).then(|| records(name, rtype, 1, Security::Insecure))
+    }
+
     fn resolve<'a>(
         &'a self,
         name: &'a Name,

@@ -1,15 +1,13 @@
 //! Queries over UDP. What the cache knows is answered on the spot; the rest waits in a task of its own.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::datagram::{Datagrams, Peer};
+use super::datagram::Datagrams;
 use super::response::Transport;
-use super::service::{Resolve, Service};
+use super::service::{Begun, Resolve, Service};
 use crate::limits;
 
 /// Serves one socket with a worker for each processor, until told to close and all is answered.
@@ -35,22 +33,20 @@ async fn work<R: Resolve>(socket: Arc<Datagrams>, service: Arc<Service<R>>, mut 
         };
         // An ICMP error for an earlier answer is no reason to stop.
         let Ok((length, peer)) = received else { continue };
-        let query = buffer.get(..length).unwrap_or_default().to_vec();
-        let mut answering = Box::pin(answer(Arc::clone(&socket), Arc::clone(&service), query, peer));
-        // Polled once here: most answers are at hand, and need no task.
-        let at_hand = std::future::poll_fn(|context| Poll::Ready(answering.as_mut().poll(context).is_ready())).await;
-        if !at_hand {
-            pending.spawn(answering);
+        let client = peer.client.ip();
+        let transport = Transport::Udp { loopback: client.to_canonical().is_loopback() };
+        match service.begin(buffer.get(..length).unwrap_or_default(), client, transport) {
+            // Gone clients are no concern of ours.
+            Begun::Answered(Some(answer)) => drop(socket.send(&answer, peer).await),
+            Begun::Answered(None) => {}
+            Begun::Pending(query) => {
+                let (socket, service) = (Arc::clone(&socket), Arc::clone(&service));
+                pending.spawn(async move {
+                    let answer = service.look_up(&query, client, transport).await;
+                    drop(socket.send(&answer, peer).await);
+                });
+            }
         }
     }
     while pending.join_next().await.is_some() {}
-}
-
-async fn answer<R: Resolve>(socket: Arc<Datagrams>, service: Arc<Service<R>>, query: Vec<u8>, peer: Peer) {
-    let client = peer.client.ip();
-    let transport = Transport::Udp { loopback: client.to_canonical().is_loopback() };
-    if let Some(answer) = service.answer(&query, client, transport).await {
-        // Gone clients are no concern of ours.
-        let _ = socket.send(&answer, peer).await;
-    }
 }

@@ -36,6 +36,11 @@ impl Engine {
         Self { core: Arc::new(Core::new(settings, network, clock)) }
     }
 
+    /// The answer, if the cache holds all of it; never asks anybody. `name` is in lower case.
+    pub fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+        self.core.from_cache(name, rtype)
+    }
+
     /// Answers a question. Equal questions share one lookup, which goes on when callers give up; lookups under
     /// way are bounded by [`limits::LOOKUPS_IN_FLIGHT`], beyond which they fail at once.
     pub async fn resolve(&self, name: &Name, rtype: RecordType, flags: Flags) -> Result<Arc<Resolution>, Failure> {
