@@ -25,6 +25,7 @@ mod http_pages;
 mod layering;
 mod lossy_networks;
 mod no_downgrade;
+mod operator_commands;
 mod policy;
 mod policy_life;
 mod resolver_world;

@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn sample() -> Vec<Frame> {
-        let mut frames: Vec<_> = (0..20).map(|n| put(n, &format!("s:{n}.example"), &vec![0xF5; 40])).collect();
+        let mut frames: Vec<_> = (0..20).map(|n| put(n, &format!("s:{n}.example"), &[0xF5; 40])).collect();
         frames.push(Frame { seq: 20, body: Body::Remove { key: b"s:3.example".to_vec() } });
         frames.push(Frame { seq: 20, body: Body::Commit(Census { sts: 19, dane: 7 }) });
         frames.push(put(21, "d:empty.example", b""));

@@ -164,8 +164,8 @@ impl Keyspace {
 
     /// Moves everything from the journal into tables.
     #[cfg(test)]
-    pub fn into_tables(&mut self) {
-        self.work(|tree| tree.entries.rotate_memtable_and_wait()).ok().expect("rotates");
+    pub fn flush_to_tables(&mut self) {
+        self.work(|tree| tree.entries.rotate_memtable_and_wait()).expect("rotates");
     }
 
     fn work(&mut self, work: impl FnOnce(&Tree) -> fjall::Result<()> + Send + 'static) -> Result<(), KeyspaceError> {

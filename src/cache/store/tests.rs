@@ -167,8 +167,8 @@ async fn one_changed_byte_in_any_table_costs_nothing() {
     let state = tempfile::tempdir().expect("a directory");
     drop(filled(state.path(), 40).await);
     let store = state.path().join(STORE_DIRECTORY);
-    let (mut keyspace, _) = keyspace::Keyspace::open(&store, true).ok().expect("opens");
-    keyspace.into_tables();
+    let (mut keyspace, _) = keyspace::Keyspace::open(&store, true).expect("opens");
+    keyspace.flush_to_tables();
     drop(keyspace);
     one_byte_costs_nothing(state.path(), 40);
 }

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod fault;
 pub mod https;
 pub mod key;
+pub mod killable;
 pub mod lab;
 pub mod mail;
 pub mod memory;
