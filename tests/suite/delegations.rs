@@ -337,3 +337,19 @@ async fn a_signature_that_ends_ends_the_answer() {
     fresh.clock.jump(200);
     expect(&fresh, &[("mx.ending.com", A, "bogus")]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_zone_that_proves_no_denial_is_bogus_for_what_is_not_there() {
+    let zone = Zone::new("silent.com").signed(13).denial(Denial::None).records(MAIL).records("*.wild A 192.0.2.1");
+    let lab = lab(vec![zone]);
+    expect(
+        &lab,
+        &[
+            ("silent.com", MX, "secure 1"),
+            ("mx.silent.com", AAAA, "bogus"),
+            ("nothing.silent.com", A, "bogus"),
+            ("x.wild.silent.com", A, "bogus"), // nothing says that the name itself is not there
+        ],
+    )
+    .await;
+}

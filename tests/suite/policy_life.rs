@@ -29,6 +29,9 @@ fn policy(text: String) -> Host {
     Host::Policy(Duration::from_millis(30), text)
 }
 
+/// Makes something fail.
+type Break = fn(&Life);
+
 /// `sts.com` with a policy that lives a week, asked for once.
 async fn life() -> Life {
     let mut zones = foundation();
@@ -97,7 +100,7 @@ async fn mode_none_with_a_new_id_replaces_enforce() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_to_record_and_host_the_policy_stays_until_max_age_ends() {
-    let faults: [(&str, fn(&Life)); 8] = [
+    let faults: &[(&str, Break)] = &[
         ("record gone", |life| life.announce(None)),
         ("record invalid", |life| life.announce(Some("not-an-id"))),
         ("record fails", |life| life.lab.lab.world.inject(On::name("_mta-sts.sts.com"), Fault::Code(2))),
@@ -107,7 +110,7 @@ async fn whatever_happens_to_record_and_host_the_policy_stays_until_max_age_ends
         ("host silent", |life| life.fetch.set("sts.com", Host::Silent)),
         ("host's address fails", |life| life.lab.lab.world.inject(On::name("mta-sts.sts.com"), Fault::Code(2))),
     ];
-    for (what, break_it) in faults {
+    for (what, break_it) in faults.iter().copied() {
         let life = life().await;
         break_it(&life);
         // A new id where there is a record still, so that a fetch is wanted, too.

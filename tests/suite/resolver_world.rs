@@ -1,7 +1,10 @@
 //! The engine on the test world: what is there, what is not, and how sure that is.
 
+use std::time::Duration;
+
 use hickory_proto::rr::RecordType::{self, A, AAAA, CNAME, DNSKEY, DS, MX, NS, SOA, TLSA, TXT};
 
+use crate::support::fault::{Fault, On};
 use crate::support::lab::Lab;
 use crate::support::zone::Zone;
 use crate::world::sample;
@@ -118,4 +121,40 @@ async fn an_alias_at_a_childs_apex_says_nothing_of_the_parents_ds() {
     ]);
     assert_eq!(lab.verdict("odd.com", A).await, "insecure 1");
     assert_eq!(lab.verdict("odd.com", DS).await, "secure nodata");
+}
+
+#[tokio::test]
+async fn faults_that_have_a_way_around_them_are_got_around_over_sockets() {
+    let many: String = (0..120).map(|at| format!("many A 192.0.2.{at}\n")).collect();
+    let zones = || {
+        let records = "@ MX 10 mx\nmx A 192.0.2.1";
+        vec![
+            Zone::new(".").signed(8),
+            Zone::new("com").signed(13),
+            Zone::new("signed.com").signed(13).records(records).records(&many),
+            Zone::new("plain.com").records(records).records(&many),
+        ]
+    };
+    for (what, on, fault) in [
+        ("nothing wrong", On::name("nowhere"), Fault::Silence),
+        ("truncated", On::everything(), Fault::Truncate),
+        ("late over TCP", On::everything().tcp(), Fault::Late(Duration::from_millis(50))),
+        ("late over UDP", On::everything().udp(), Fault::Late(Duration::from_millis(50))),
+        ("spoofed first", On::everything(), Fault::SpoofedFirst),
+        ("lower case", On::everything(), Fault::LowercaseQuestion),
+        ("no EDNS", On::zone("plain.com"), Fault::NoEdns),
+        ("FORMERR to EDNS", On::zone("plain.com"), Fault::CodeToEdns(1)),
+    ] {
+        let lab = Lab::on_sockets(zones()).await;
+        lab.world.inject(on, fault);
+        for (name, rtype, expected) in [
+            ("signed.com", MX, "secure 1"),
+            ("plain.com", MX, "insecure 1"),
+            ("many.signed.com", A, "secure 120"), // over TCP in any case
+            ("many.plain.com", A, "insecure 120"),
+            ("nothing.signed.com", A, "secure nxdomain"),
+        ] {
+            assert_eq!(lab.verdict(name, rtype).await, expected, "{what}: {name}");
+        }
+    }
 }

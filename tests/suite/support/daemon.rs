@@ -1,6 +1,5 @@
 //! The program itself, as a process, on a test world: its socketmap asked over real sockets.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -52,10 +51,6 @@ impl Daemon {
     pub async fn restart(&mut self) {
         assert!(terminate(&mut self.process).await);
         (self.process, self.socketmap) = spawn(&self.directory).await;
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
     }
 
     pub async fn connect(&self) -> Client {

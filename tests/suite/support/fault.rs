@@ -39,11 +39,6 @@ impl On {
         Self { name: Some(name.into()), ..Self::default() }
     }
 
-    pub fn at(mut self, server: IpAddr) -> Self {
-        self.server = Some(server);
-        self
-    }
-
     pub fn qtype(mut self, qtype: u16) -> Self {
         self.qtype = Some(qtype);
         self

@@ -113,10 +113,6 @@ impl PolicyHosts {
         self.shared.authorities.good_pem.clone()
     }
 
-    pub fn ca_der(&self) -> Vec<u8> {
-        self.shared.authorities.good_der.clone()
-    }
-
     /// Host name and first line of every request so far, and forgets them.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.requests.lock())
@@ -185,7 +181,6 @@ async fn read_request(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Stri
 struct Authorities {
     good: Issuer<'static, KeyPair>,
     good_pem: String,
-    good_der: Vec<u8>,
     other: Issuer<'static, KeyPair>,
 }
 
@@ -201,7 +196,7 @@ impl Authorities {
         };
         let (good, certificate) = make("postseal test CA");
         let (other, _) = make("somebody else's CA");
-        Self { good, good_pem: certificate.pem(), good_der: certificate.der().to_vec(), other }
+        Self { good, good_pem: certificate.pem(), other }
     }
 
     fn server_config(&self, host: &str, kind: Certificate) -> ServerConfig {
