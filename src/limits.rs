@@ -157,13 +157,17 @@ pub const REASON_BYTES: usize = 200;
 /// Parts of the policy cache, each with a lock of its own; also bounds what one eviction looks through.
 pub const CACHE_SHARDS: usize = 256;
 /// Parts of the policy cache that one eviction compares.
-pub const CACHE_EVICTION_SAMPLE: usize = 4;
+pub const CACHE_EVICTION_SAMPLE: usize = 2;
 /// In eviction, each doubling of an entry's hits makes up for this much time without any.
 pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 /// What expired is forgotten this long after, so that a clock wrong for a while throws nothing away.
 pub const POLICY_EXPIRED_KEPT: Duration = Duration::from_secs(86_400);
 /// Octets of the policy cache per entry that `cache.max-entries` allows, on average.
 pub const CACHE_BYTES_PER_ENTRY: usize = 4_096;
+/// Least time before its end at which a used entry is renewed; more than one round over the cache takes.
+pub const PREFETCH_LEAD: Duration = Duration::from_secs(6);
+/// How long after its end a used entry is still renewed without a query.
+pub const PREFETCH_AFTER: Duration = Duration::from_secs(30);
 /// How often the cache is looked through for what is to be renewed, a part at a time.
 pub const PREFETCH_TICK: Duration = Duration::from_secs(1);
 /// Parts of the cache per tick: all of it every four seconds.

@@ -22,6 +22,8 @@ pub struct DaneReport {
     pub verdict: DaneVerdict,
     /// Seconds for which it holds.
     pub ttl: u32,
+    /// What the TTL was before it was clamped: little, where answers came from the resolver's cache.
+    pub carried_ttl: u32,
     /// Why, for people; without the domain.
     pub reason: String,
     /// Security of the MX answer; none where there was no MX lookup or it failed.
@@ -102,12 +104,13 @@ impl DaneReport {
     fn failed(failure: &Failure) -> Self {
         let verdict = DaneVerdict::Temporary;
         let ttl = Carried::nothing().clamp(verdict, true);
-        Self { verdict, ttl, reason: failure.to_string(), mx: None, hosts: Vec::new() }
+        Self { verdict, ttl, carried_ttl: 0, reason: failure.to_string(), mx: None, hosts: Vec::new() }
     }
 
     fn nobody(reason: String, mx: Security, carried: Carried) -> Self {
         let verdict = DaneVerdict::None;
-        Self { verdict, ttl: carried.clamp(verdict, false), reason, mx: Some(mx), hosts: Vec::new() }
+        let ttl = carried.clamp(verdict, false);
+        Self { verdict, ttl, carried_ttl: carried.seconds(), reason, mx: Some(mx), hosts: Vec::new() }
     }
 
     fn of(hosts: Vec<HostReport>, left_out: usize, mx: Option<Security>, carried: Carried) -> Self {
@@ -115,7 +118,7 @@ impl DaneReport {
         let known = hosts.iter().filter(|host| host.status != HostStatus::Unknown);
         let carried = known.fold(carried, |carried, host| carried.min(host.carried));
         let reason = reason(verdict, &hosts, mx);
-        Self { verdict, ttl: carried.clamp(verdict, unknown), reason, mx, hosts }
+        Self { verdict, ttl: carried.clamp(verdict, unknown), carried_ttl: carried.seconds(), reason, mx, hosts }
     }
 }
 

@@ -28,6 +28,11 @@ impl Carried {
         Self(self.0.min(other.0))
     }
 
+    /// Seconds, at most a day, not raised to the least TTL.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+
     /// Seconds for which the verdict holds.
     pub fn clamp(self, verdict: DaneVerdict, something_unknown: bool) -> u32 {
         let ttl = self.0.clamp(DANE_TTL.0, DANE_TTL.1);

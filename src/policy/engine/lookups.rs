@@ -10,7 +10,7 @@ use crate::names::{Domain, NextHop};
 use crate::policy::dane;
 use crate::policy::decision::StsView;
 use crate::policy::merge::{Combined, Sts, combine};
-use crate::policy::mta_sts::{self, Looked, life};
+use crate::policy::mta_sts::{self, Looked, is_newer, life};
 use crate::telemetry::metrics as metric_names;
 
 impl Inner {
@@ -24,10 +24,15 @@ impl Inner {
         let now = self.clock.stamp();
         let entry =
             DaneEntry { verdict: report.verdict, reason: report.reason.into(), checked_at: now.wall, ttl: report.ttl };
-        let holds = self.cache.peek(hop).and_then(|slot| slot.dane).is_some_and(|dane| dane.left(now).is_some());
-        if entry.verdict == DaneVerdict::Temporary && holds {
+        let holds = self.cache.peek(hop).and_then(|slot| slot.dane).and_then(|dane| Some((dane.left(now)?, dane)));
+        match holds {
             // A renewal ahead of time found nothing out: what holds, holds.
-            return DaneState::new(entry, now);
+            Some(_) if entry.verdict == DaneVerdict::Temporary => return DaneState::new(entry, now),
+            // It met the same records in the resolver's cache: they must not live longer for that.
+            Some((left, dane)) if dane.entry.verdict == entry.verdict && !is_newer(report.carried_ttl, left) => {
+                return dane;
+            }
+            Some(_) | None => {}
         }
         let state = self.cache.put_dane(hop, entry, now);
         self.note_change(hop);
@@ -39,7 +44,10 @@ impl Inner {
         let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
         let looked = mta_sts::look(&*self.lookup, &*self.fetch, &self.clock, domain, before.as_ref(), renew).await;
         metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
-        self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
+        let unchanged = before.as_ref().is_some_and(|before| before.entry == looked.state.entry);
+        if !unchanged {
+            self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
+        }
         self.note_change(&hop);
         looked
     }

@@ -15,8 +15,8 @@ use crate::cache::entry::RecordOutcome;
 use crate::cache::{DaneVerdict, Snapshot};
 use crate::clock::Stamp;
 use crate::limits::{
-    CACHE_SHARDS, PREFETCH_AT_ONCE, PREFETCH_PER_TICK, PREFETCH_QUEUE, PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK,
-    PREFETCH_TICK,
+    CACHE_SHARDS, PREFETCH_AFTER, PREFETCH_AT_ONCE, PREFETCH_LEAD, PREFETCH_PER_TICK, PREFETCH_QUEUE,
+    PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_TICK,
 };
 use crate::names::NextHop;
 use crate::policy::mta_sts::life;
@@ -34,11 +34,15 @@ pub(super) struct Due {
 /// Decides what of an entry is due at `now`. Without `ahead` only policies are renewed, and failures retried.
 pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> Due {
     let spread = spread(hop);
-    let ends_soon = |ttl: u32, left: Option<Duration>| left.is_some_and(|left| left <= lead(ttl, spread)) && ahead;
+    let ends = |ttl: u32, left: Option<Duration>, age: Duration| match left {
+        Some(left) => ahead && left <= lead(spread),
+        // Where the resolver's cache had the same records until now, it is renewed at once.
+        None => ahead && age < Duration::from_secs(ttl.into()) + PREFETCH_AFTER,
+    };
     let dane = known.dane.as_ref().is_some_and(|state| {
         known.usage.asked_dane
             && state.entry.verdict != DaneVerdict::Temporary
-            && ends_soon(state.entry.ttl, state.left(now))
+            && ends(state.entry.ttl, state.left(now), state.age(now))
             && known.usage.dane_retry_at.is_none_or(|at| now.instant >= at)
     });
     let sts = known.sts.as_ref().and_then(|state| {
@@ -49,7 +53,7 @@ pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> D
             && state.policy(now).is_some_and(|(held, _)| idle < Duration::from_secs(held.policy.max_age.into()));
         let recheck = known.usage.asked_sts
             && !matches!(record.outcome, RecordOutcome::Failed(_))
-            && ends_soon(record.ttl, state.record_left(now));
+            && ends(record.ttl, state.record_left(now), state.record_age(now));
         let failed = matches!(record.outcome, RecordOutcome::Failed(_)) || state.entry.failure.is_some();
         let retry = failed && idle < PREFETCH_RETRY_FOR && life::needs_lookup(state, now);
         (renew || recheck || retry).then_some(renew)
@@ -57,11 +61,9 @@ pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> D
     Due { dane, sts }
 }
 
-/// How long before its end an entry is renewed: a tenth of its TTL, at most a minute, at least what one round
-/// over the cache takes, and for half of that again spread out by name.
-fn lead(ttl: u32, spread: u8) -> Duration {
-    let base = (ttl / 10).clamp(6, 60);
-    Duration::from_secs(base.into()) + Duration::from_millis(u64::from(base) * 500 * u64::from(spread) / 255)
+/// How long before its end an entry is renewed: more than one round over the cache takes, spread out by name.
+fn lead(spread: u8) -> Duration {
+    PREFETCH_LEAD + PREFETCH_LEAD * u32::from(spread) / 510
 }
 
 /// From 0 to 255, always the same for one next hop: renewals of entries made at once do not come at once.

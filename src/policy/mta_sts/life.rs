@@ -27,12 +27,18 @@ pub struct RecordAnswer {
     pub outcome: RecordOutcome,
     /// Its TTL in seconds, clamped; of no meaning after a failure.
     pub ttl: u32,
+    /// Its TTL as it came.
+    pub published_ttl: u32,
 }
 
 impl RecordAnswer {
     /// For a domain so long that no record can be there.
     pub fn impossible() -> Self {
-        Self { outcome: RecordOutcome::Absent(NoRecord::Missing.to_string().into()), ttl: DANE_NEGATIVE_TTL }
+        Self {
+            outcome: RecordOutcome::Absent(NoRecord::Missing.to_string().into()),
+            ttl: DANE_NEGATIVE_TTL,
+            published_ttl: DANE_NEGATIVE_TTL,
+        }
     }
 }
 
@@ -40,7 +46,13 @@ impl RecordAnswer {
 pub fn read_record(result: &Result<Answer, Failure>) -> RecordAnswer {
     let answer = match result {
         Ok(answer) => answer,
-        Err(failure) => return RecordAnswer { outcome: RecordOutcome::Failed(failure.to_string().into()), ttl: 0 },
+        Err(failure) => {
+            return RecordAnswer {
+                outcome: RecordOutcome::Failed(failure.to_string().into()),
+                ttl: 0,
+                published_ttl: 0,
+            };
+        }
     };
     let found = match &answer.found {
         Found::Records(records) => {
@@ -57,7 +69,7 @@ pub fn read_record(result: &Result<Answer, Failure>) -> RecordAnswer {
         Ok(id) => RecordOutcome::Id(id.into()),
         Err(why) => RecordOutcome::Absent(why.to_string().into()),
     };
-    RecordAnswer { outcome, ttl: answer.ttl.clamp(STS_RECORD_TTL.0, longest) }
+    RecordAnswer { outcome, ttl: answer.ttl.clamp(STS_RECORD_TTL.0, longest), published_ttl: answer.ttl }
 }
 
 /// The entry after the record was asked for: all else is kept.

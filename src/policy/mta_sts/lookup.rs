@@ -1,5 +1,7 @@
 //! One lookup of a domain's MTA-STS state: the record, then the policy file where that is due.
 
+use std::time::Duration;
+
 use hickory_proto::rr::{Name, RecordType};
 
 use super::fetch::{Fetch, FetchError};
@@ -35,7 +37,15 @@ pub async fn look(
     let mut tries = Tries { left: STS_NETWORK_TRIES, until: clock.instant() + STS_NETWORK_TRY_WITHIN };
     let answer = ask_record(lookup, clock, domain, &mut tries).await;
     let now = clock.stamp();
-    let entry = life::after_record(before.map(|state| &*state.entry), &answer, now);
+    // Ahead of its end, the same record out of the resolver's cache must not live longer for that.
+    let same = before.filter(|state| {
+        let left = state.record_left(now).filter(|left| !is_newer(answer.published_ttl, *left));
+        left.is_some() && state.entry.record.outcome == answer.outcome
+    });
+    let entry = match same {
+        Some(state) => (*state.entry).clone(),
+        None => life::after_record(before.map(|state| &*state.entry), &answer, now),
+    };
     let state = StsState::updated(entry, before, now);
     let Some(id) = life::to_fetch(&state, renew, now) else {
         return Looked { view: life::view(&state, now), state };
@@ -59,6 +69,11 @@ pub async fn look(
             Looked { view: life::view(&state, now), state }
         }
     }
+}
+
+/// Whether an answer with this TTL was learnt later than something that has `left` left; seconds are whole.
+pub(crate) fn is_newer(ttl: u32, left: Duration) -> bool {
+    Duration::from_secs(ttl.into()) > left + Duration::from_secs(2)
 }
 
 /// Network tries that are left within one lookup: a lost packet must not leave a domain unprotected.

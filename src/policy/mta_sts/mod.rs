@@ -10,4 +10,5 @@ pub mod policy;
 pub mod record;
 
 pub use fetch::{Fetch, FetchError, FetchSettings, FetchedPolicy, HttpsFetch, ProxyRules, RootsError};
+pub(crate) use lookup::is_newer;
 pub use lookup::{Looked, look};
