@@ -15,6 +15,7 @@ use super::{Operations, SOCKET_NAME, routes};
 use crate::clock::Clock;
 use crate::http::serve_connection;
 use crate::limits;
+use crate::telemetry::metrics::CONNECTIONS;
 
 /// The socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +85,15 @@ pub async fn run<O: Operations>(
             }
         };
         let (operations, clock) = (operations.clone(), clock.clone());
+        let open = metrics::gauge!(CONNECTIONS, "listener" => "control");
+        open.increment(1.0);
         connections.spawn(async move {
             let serve = serve_connection(stream, false, move |method, target| {
                 let (operations, clock) = (operations.clone(), clock.clone());
                 async move { routes::respond(&*operations, &clock, &method, &target).await }
             });
             let _ = timeout(limits::CONTROL_CONNECTION_TIME, serve).await;
+            open.decrement(1.0);
             drop(place);
         });
     }
