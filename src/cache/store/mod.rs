@@ -88,14 +88,23 @@ impl Store {
             }
         };
         let store = state.join(STORE_DIRECTORY);
-        let opened = recover::open(&store, clock.wall());
-        say(&opened.report, &store);
-        let (blobs, loaded) = branches::sort(opened.entries, opened.report);
+        // A new store has nothing to be read. Making it waits for the disk some thirty times; the writer does that
+        // while the first questions are answered.
+        let is_new = matches!(std::fs::exists(&store), Ok(false));
+        let opened = (!is_new).then(|| recover::open(&store, clock.wall()));
+        let (entries, report, copies) = match opened {
+            Some(opened) => {
+                say(&opened.report, &store);
+                (opened.entries, opened.report, Some(opened.copies))
+            }
+            None => Default::default(),
+        };
+        let (blobs, loaded) = branches::sort(entries, report);
         let queue = Queue::default();
         let writer = writer::Writer { store, lock, clock: clock.clone(), queue: queue.clone() };
         let (end, ended) = mpsc::channel::<()>();
-        let copies = opened.copies;
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let copies = copies.unwrap_or_else(|| recover::open(&writer.store, writer.clock.wall()).copies);
             writer.run(copies);
             drop(end);
         });
