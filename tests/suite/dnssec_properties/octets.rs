@@ -40,10 +40,13 @@ fn read_set(set: &RrSet) {
         assert!(name.iter().count() < 128);
     }
     for rdata in &set.rdatas {
-        // Expanded RDATA expands to itself, and its canonical form is as long.
+        // Expanded RDATA expands to itself, and its canonical form is as long; empty RDATA, which holds no
+        // name to lower, is let through.
         let mut decoder = BinDecoder::new(rdata);
         assert_eq!(expand_rdata(set.rtype, &mut decoder, rdata.len()).as_deref(), Ok(&**rdata));
-        assert_eq!(canonical_rdata(set.rtype, rdata).map(|canonical| canonical.len()), Ok(rdata.len()));
+        if !rdata.is_empty() {
+            assert_eq!(canonical_rdata(set.rtype, rdata).map(|canonical| canonical.len()), Ok(rdata.len()));
+        }
     }
     assert!(set.bytes() > 0);
     let _ = addresses(set).count();
