@@ -38,17 +38,17 @@ impl Engine {
 
     /// The answer, if the cache holds all of it; never asks anybody. `name` is in lower case.
     pub fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
-        self.core.from_cache(name, rtype)
+        self.core.cached_answer(name, rtype)
     }
 
     /// Answers a question. Equal questions share one lookup, which goes on when callers give up; lookups under
     /// way are bounded by [`limits::LOOKUPS_IN_FLIGHT`], beyond which they fail at once.
     pub async fn resolve(&self, name: &Name, rtype: RecordType, flags: Flags) -> Result<Arc<Resolution>, Failure> {
         let name = name.to_lowercase();
-        if let Some(resolution) = self.core.from_cache(&name, rtype) {
+        if let Some(resolution) = self.core.cached_answer(&name, rtype) {
             return Ok(Arc::new(resolution));
         }
-        if self.core.lookups.len() >= limits::LOOKUPS_IN_FLIGHT {
+        if self.core.lookups.count() >= limits::LOOKUPS_IN_FLIGHT {
             return Err(not_begun(&self.core.zones.root(), &name, rtype));
         }
         let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));

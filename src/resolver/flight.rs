@@ -26,7 +26,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     }
 
     /// How many pieces of work are under way.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.under_way.lock().len()
     }
 
@@ -142,7 +142,7 @@ mod tests {
         let (one, two) = (start(), start());
         drop(one);
         assert_eq!(two.await, 1);
-        assert_eq!(flights.len(), 0);
+        assert_eq!(flights.count(), 0);
         assert_eq!(start().await, 2);
     }
 

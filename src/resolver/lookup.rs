@@ -28,7 +28,7 @@ enum Step {
 
 impl Core {
     /// The answer, if the cache holds all of it; never asks anybody.
-    pub fn from_cache(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+    pub fn cached_answer(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
         let mut resolution = Resolution::new(name.clone());
         for _ in 0..=limits::ALIAS_HOPS {
             match self.cached_step(&mut resolution, rtype) {

@@ -142,6 +142,9 @@ pub struct Message {
     pub loose_sigs: Vec<(Name, Rrsig)>,
 }
 
+/// Signatures with their owners, without the RRsets they cover.
+type LooseSigs = Vec<(Name, Rrsig)>;
+
 /// Why octets are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -212,7 +215,7 @@ impl Message {
         &mut self,
         decoder: &mut BinDecoder<'_>,
         count: u16,
-    ) -> Result<(Vec<RrSet>, Vec<(Name, Rrsig)>), MessageError> {
+    ) -> Result<(Vec<RrSet>, LooseSigs), MessageError> {
         let mut sets: Vec<RrSet> = Vec::new();
         let mut places: HashMap<(Name, RecordType), usize> = HashMap::new();
         let mut sigs: Vec<(Name, Rrsig)> = Vec::new();
