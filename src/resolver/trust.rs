@@ -137,6 +137,8 @@ impl Core {
                     Err(failure) if is_out_of_budget(&failure) => Err(failure),
                     // No referral led here: that the servers of the zone above do not have its keys is no news, either.
                     Err(failure) if zone.is_guess() && failure.cause == Cause::Bogus(Bogus::NoDnskey) => Err(failure),
+                    // The chain broke further up, and it is kept there: when that heals, this has to heal with it.
+                    Err(failure) if failure.rtype == RecordType::DNSKEY && failure.name != zone.name => Err(failure),
                     Err(failure) => {
                         let of_zone = Failure { name: zone.name.clone(), rtype: RecordType::DNSKEY, ..failure.clone() };
                         core.failures.insert(of_zone, core.now());
@@ -159,6 +161,9 @@ impl Core {
                 return self.keys_of(&context, &zone, anchor, None).await;
             }
             let Some(parent) = zone.parent.clone() else { return self.trust_of_forward(&context, &zone).await };
+            if let Some(failure) = self.failures.get(&parent.name, RecordType::DNSKEY, self.now()) {
+                return Err(failure);
+            }
             // The keys do not depend on the parent's answer: where they will be needed, ask for them now.
             let early = async {
                 match &zone.referral.ds {
