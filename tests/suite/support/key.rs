@@ -25,7 +25,8 @@ pub struct ZoneKey {
     pair: Pair,
 }
 
-/// `ring` cannot make RSA keys; these two, made once, serve all zones that want them.
+/// `ring` cannot make RSA keys; these two serve all zones that want them. Made once, for tests alone, with
+/// `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 | openssl pkcs8 -topk8 -nocrypt -outform DER`.
 const RSA: [&[u8]; 2] = [include_bytes!("keys/rsa1.der"), include_bytes!("keys/rsa2.der")];
 
 impl ZoneKey {
