@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::frame::fits;
+use crate::clock::Instant;
 use crate::limits::{STORE_LINGER, STORE_PENDING};
 
 /// The new value of a key; nothing where it is gone.
@@ -123,7 +124,9 @@ impl Queue {
     /// For the writer while the disk fails: waits, but not past the end of the process. True where that has come.
     pub fn sleep(&self, patience: Duration) -> bool {
         let mut state = self.0.state.lock();
-        while !state.closed && !self.0.wake.wait_for(&mut state, patience).timed_out() {}
+        // New changes wake it up; they must not put the next attempt off.
+        let end = (Instant::now() + patience).into_std();
+        while !state.closed && !self.0.wake.wait_until(&mut state, end).timed_out() {}
         state.closed
     }
 }
@@ -141,12 +144,12 @@ impl State {
     }
 
     fn wait(&mut self, wake: &Condvar) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        wake.notify_one();
         if self.failing || self.closed {
             return Err(StoreError::Failing);
         }
         let (waiter, durable) = oneshot::channel();
         self.waiters.push(waiter);
-        wake.notify_one();
         Ok(durable)
     }
 }
