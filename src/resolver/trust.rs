@@ -366,7 +366,15 @@ impl Core {
         name: &Name,
     ) -> Result<DsStatus, Failure> {
         loop {
-            match self.ds_status_in(context, &zone, &keys, name).await? {
+            let status = match self.ds_status_in(context, &zone, &keys, name).await {
+                // Out of an unsigned zone in between, on the same servers, comes a DS that nobody signed.
+                Err(bogus) if bogus.is_bogus() => match self.cut_between(context, &zone, &keys, name).await {
+                    Some(status) => status,
+                    None => return Err(bogus),
+                },
+                status => status?,
+            };
+            match status {
                 DsStatus::Below(between) => match self.trust_of(context, &between).await? {
                     ZoneTrust::Secure(inner) => (zone, keys) = (between, inner),
                     ZoneTrust::Insecure => return Ok(DsStatus::Unsigned { ttl: MIN_TRUST_TTL }),
@@ -374,6 +382,26 @@ impl Core {
                 status => return Ok(status),
             }
         }
+    }
+
+    /// The topmost delegation strictly between a zone and a name, as the zone itself proves it: the status of
+    /// the name where the delegation is unsigned, else the zone that knows.
+    async fn cut_between(
+        self: &Arc<Self>,
+        context: &Context,
+        zone: &Arc<Zone>,
+        keys: &Arc<KeySet>,
+        name: &Name,
+    ) -> Option<DsStatus> {
+        for labels in zone.name.iter().count() + 1..name.iter().count() {
+            let candidate = name.trim_to(labels);
+            match self.ds_status_in(context, zone, keys, &candidate).await.ok()? {
+                DsStatus::NotACut => {}
+                DsStatus::Signed { .. } => return Some(DsStatus::Below(self.zone_on_same_servers(&candidate, zone))),
+                status => return Some(status),
+            }
+        }
+        None
     }
 
     /// Asks the servers of `zone` alone for the DS of `name`; bogus answers are asked for elsewhere.
