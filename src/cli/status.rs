@@ -109,7 +109,7 @@ mod tests {
                 state: "valid".into(),
                 since: 1_000,
                 refreshed_at: 0,
-                next_refresh: 90_060,
+                next_refresh: 91_120,
             }],
         };
         let expected = "postseal 1 (pid 7), not ready: validated root keys
@@ -117,7 +117,7 @@ mod tests {
   state           /var/lib/postseal
   policy cache    3 next hops
   DNS cache       4 KiB
-  trust anchor    . 20326 (algorithm 8) valid for 2 min, keys not seen yet, next in 1 d 49 min
+  trust anchor    . 20326 (algorithm 8) valid for 2 min, keys not seen yet, next in 1 d 1 h
 ";
         assert_eq!(block(&status, 1_120), expected);
         for (seconds, text) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (90_061, "1 d 1 h"), (-5, "0 s")] {
