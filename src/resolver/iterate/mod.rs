@@ -285,7 +285,7 @@ impl Core {
             self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await
         };
         let mut reply = ask(&question).await;
-        if edns_required && errors_only(&reply) && !matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_))) {
+        if edns_required && all_useless(&reply) && !matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_))) {
             // The zone only says that it is signed; should it count as unsigned, an answer without EDNS will do.
             question.edns_required = false;
             reply = ask(&question).await;
@@ -304,9 +304,9 @@ impl Core {
     }
 }
 
-/// Whether the servers answered, each with an error of its own.
-fn errors_only(reply: &Result<Reply, AskError>) -> bool {
-    reply.as_ref().is_err_and(|error| error.cause == Cause::ServFail)
+/// Whether the servers answered, none with anything of use.
+fn all_useless(reply: &Result<Reply, AskError>) -> bool {
+    reply.as_ref().is_err_and(|error| matches!(error.cause, Cause::ServFail | Cause::Lame | Cause::Malformed))
 }
 
 /// How long a name that turned out to be no zone cut is not probed again.
