@@ -15,7 +15,6 @@ import re
 import shutil
 import sys
 import threading
-import time
 
 import certificates
 import daemon
@@ -54,7 +53,9 @@ class Crash:
         askers = [threading.Thread(target=self.ask_all, args=(waiting,)) for _ in range(THREADS)]
         for asker in askers:
             asker.start()
-        time.sleep(self.random.uniform(0, 0.4))  # the moment of death, not a synchronisation
+        # The moment of death is one of progress, so that it does not depend on the machine's speed.
+        enough = len(self.promised) + self.random.randrange(len(names))
+        labs.wait_for("policies are learnt", lambda: len(self.promised) >= enough, 60, 0.001)
         self.lab.kill("postseal")
         for asker in askers:
             asker.join()

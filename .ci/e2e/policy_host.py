@@ -39,6 +39,7 @@ def serve(policies, certificates):
     front.sni_callback = choose
     front.load_cert_chain(next(iter(certificates.values())))
     server = http.server.ThreadingHTTPServer((ADDRESS, 443), Handler)
+    server.handle_error = lambda *_: None  # clients that are killed, or refuse the certificate
     # The handshake happens in the connection's own thread, not in the accepting one.
     server.socket = front.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
