@@ -8,6 +8,8 @@
 //! Never fails a start for what is on disk, never throws away what another copy still has, never decides
 //! whether an entry is still valid.
 
+#[cfg(test)]
+mod alone;
 mod branches;
 mod fence;
 mod frame;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::alone::alone_async;
 use super::*;
 use crate::cache::entry::{RecordCheck, RecordOutcome};
 use crate::cache::{DaneEntry, DaneVerdict, HeldPolicy, Persist, StsEntry, StsMode, StsPolicy};
@@ -155,73 +156,83 @@ fn one_byte_costs_nothing(state: &Path, expected: usize) {
     }
 }
 
-#[tokio::test]
-async fn one_changed_byte_in_any_file_costs_nothing() {
-    let state = tempfile::tempdir().expect("a directory");
-    drop(filled(state.path(), 40).await);
-    one_byte_costs_nothing(state.path(), 40);
-}
-
-#[tokio::test]
-async fn one_changed_byte_in_any_table_costs_nothing() {
-    let state = tempfile::tempdir().expect("a directory");
-    drop(filled(state.path(), 40).await);
-    let store = state.path().join(STORE_DIRECTORY);
-    let (mut keyspace, _) = keyspace::Keyspace::open(&store, true).expect("opens");
-    keyspace.flush_to_tables();
-    drop(keyspace);
-    one_byte_costs_nothing(state.path(), 40);
-}
-
-#[tokio::test]
-async fn either_copy_alone_is_enough() {
-    for lost in ["policies.log", "keyspace"] {
+#[test]
+fn one_changed_byte_in_any_file_costs_nothing() {
+    alone_async("cache::store::tests::one_changed_byte_in_any_file_costs_nothing", async {
         let state = tempfile::tempdir().expect("a directory");
-        drop(filled(state.path(), 50).await);
-        let path = state.path().join(STORE_DIRECTORY).join(lost);
-        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("removes");
+        drop(filled(state.path(), 40).await);
+        one_byte_costs_nothing(state.path(), 40);
+    });
+}
+
+#[test]
+fn one_changed_byte_in_any_table_costs_nothing() {
+    alone_async("cache::store::tests::one_changed_byte_in_any_table_costs_nothing", async {
+        let state = tempfile::tempdir().expect("a directory");
+        drop(filled(state.path(), 40).await);
+        let store = state.path().join(STORE_DIRECTORY);
+        let (mut keyspace, _) = keyspace::Keyspace::open(&store, true).expect("opens");
+        keyspace.flush_to_tables();
+        drop(keyspace);
+        one_byte_costs_nothing(state.path(), 40);
+    });
+}
+
+#[test]
+fn either_copy_alone_is_enough() {
+    alone_async("cache::store::tests::either_copy_alone_is_enough", async {
+        for lost in ["policies.log", "keyspace"] {
+            let state = tempfile::tempdir().expect("a directory");
+            drop(filled(state.path(), 50).await);
+            let path = state.path().join(STORE_DIRECTORY).join(lost);
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("removes");
+            let (_, loaded) = open(state.path());
+            assert_eq!((loaded.sts.len(), loaded.report.lost_policies), (50, 0), "without {lost}");
+            assert_eq!(loaded.report.restored, 50, "without {lost}");
+        }
+    });
+}
+
+#[test]
+fn damage_to_both_copies_costs_what_it_hit_and_says_so() {
+    alone_async("cache::store::tests::damage_to_both_copies_costs_what_it_hit_and_says_so", async {
+        let state = tempfile::tempdir().expect("a directory");
+        drop(filled(state.path(), 100).await);
+        let store = state.path().join(STORE_DIRECTORY);
+        fs::remove_dir_all(store.join("keyspace")).expect("removes");
+        let log = store.join("policies.log");
+        let mut bytes = fs::read(&log).expect("reads");
+        for part in 1..4 {
+            let at = part * bytes.len() / 4;
+            bytes[at] ^= 0x20;
+        }
+        fs::write(&log, bytes).expect("writes");
         let (_, loaded) = open(state.path());
-        assert_eq!((loaded.sts.len(), loaded.report.lost_policies), (50, 0), "without {lost}");
-        assert_eq!(loaded.report.restored, 50, "without {lost}");
-    }
+        assert_eq!(loaded.sts.len(), 97);
+        assert_eq!((loaded.report.lost_policies, loaded.report.policies), (3, 97));
+        let (_, again) = open(state.path());
+        assert_eq!(again.report, Report { policies: 97, ..Report::default() }, "said once");
+    });
 }
 
-#[tokio::test]
-async fn damage_to_both_copies_costs_what_it_hit_and_says_so() {
-    let state = tempfile::tempdir().expect("a directory");
-    drop(filled(state.path(), 100).await);
-    let store = state.path().join(STORE_DIRECTORY);
-    fs::remove_dir_all(store.join("keyspace")).expect("removes");
-    let log = store.join("policies.log");
-    let mut bytes = fs::read(&log).expect("reads");
-    for part in 1..4 {
-        let at = part * bytes.len() / 4;
-        bytes[at] ^= 0x20;
-    }
-    fs::write(&log, bytes).expect("writes");
-    let (_, loaded) = open(state.path());
-    assert_eq!(loaded.sts.len(), 97);
-    assert_eq!((loaded.report.lost_policies, loaded.report.policies), (3, 97));
-    let (_, again) = open(state.path());
-    assert_eq!(again.report, Report { policies: 97, ..Report::default() }, "said once");
-}
-
-#[tokio::test]
-async fn a_store_beyond_reading_is_moved_aside() {
-    let state = tempfile::tempdir().expect("a directory");
-    drop(filled(state.path(), 10).await);
-    for path in files(state.path()) {
-        let noise: Vec<u8> = (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
-        fs::write(path, noise).expect("writes");
-    }
-    let (store, loaded) = open(state.path());
-    assert!(loaded.report.beyond_reading && loaded.sts.is_empty());
-    let aside = loaded.report.moved_aside.expect("somewhere");
-    assert!(aside.join("policies.log").is_file(), "kept for inspection");
-    store.save_sts(&domain(1), &sts(1)).await.expect("and the new one works");
-    drop(store);
-    let (_, loaded) = open(state.path());
-    assert_eq!(loaded.sts.len(), 1);
+#[test]
+fn a_store_beyond_reading_is_moved_aside() {
+    alone_async("cache::store::tests::a_store_beyond_reading_is_moved_aside", async {
+        let state = tempfile::tempdir().expect("a directory");
+        drop(filled(state.path(), 10).await);
+        for path in files(state.path()) {
+            let noise: Vec<u8> = (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+            fs::write(path, noise).expect("writes");
+        }
+        let (store, loaded) = open(state.path());
+        assert!(loaded.report.beyond_reading && loaded.sts.is_empty());
+        let aside = loaded.report.moved_aside.expect("somewhere");
+        assert!(aside.join("policies.log").is_file(), "kept for inspection");
+        store.save_sts(&domain(1), &sts(1)).await.expect("and the new one works");
+        drop(store);
+        let (_, loaded) = open(state.path());
+        assert_eq!(loaded.sts.len(), 1);
+    });
 }
 
 #[tokio::test]
