@@ -10,12 +10,13 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::core::{Context, Core, failure};
 use super::delegation::Zone;
+use super::ds_status::DsStatus;
 use super::iterate::Heard;
 use super::iterate::classify::{Alias, Meaning, find};
 use super::message::Message;
 use super::rrset::RrSet;
 use super::rrset_cache::Known;
-use super::trust::{DsStatus, ZoneTrust};
+use super::trust::ZoneTrust;
 use super::validate::{Denials, KeySet, Proof, verify};
 use crate::dns::{Bogus, Cause, Failure, Security};
 use crate::limits;

@@ -5,7 +5,7 @@
 //!
 //! [`engine`] shares equal questions and bounds them; `lookup` follows aliases, from the cache where it can;
 //! [`iterate`] goes from the deepest known zone cut ([`delegation`]) down to the zone's servers ([`servers`],
-//! [`transport`]); `trust` builds the chain of keys beside it; `check` validates with the pure rules of
+//! [`transport`]); `trust` and `ds_status` build the chain of keys beside it; `check` validates with the pure rules of
 //! [`validate`]; [`rrset_cache`] keeps what is right and [`failures`] what went wrong.
 //!
 //! Never hands out anything that was not validated (but for clients that ask for just that), never trusts glue
@@ -16,6 +16,7 @@ pub mod budget;
 mod check;
 mod core;
 pub mod delegation;
+mod ds_status;
 pub mod engine;
 pub mod failures;
 pub mod flight;
