@@ -118,7 +118,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("cache.max-entries", Kind::Number, Some("100000"), "policies kept; at least 100"),
     key("cache.prefetch", Kind::Switch, Some("true"), "renew what is in use shortly before it ends"),
-    key("store.shared", Kind::Text, None, "`redis://…` or `rediss://…`: second-level store for MTA-STS policies"),
+    key(
+        "store.shared",
+        Kind::Text,
+        None,
+        "`redis://…` or `rediss://…`: second-level store for MTA-STS policies; not used yet",
+    ),
     key("log.level", Kind::Text, Some(r#""info""#), "`error`, `warn`, `info`, `debug` or `trace`"),
     key("log.format", Kind::Text, Some(r#""text""#), "`text` or `json`"),
 ];

@@ -56,6 +56,9 @@ pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
 pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.instant();
+    if config.store.shared.is_some() {
+        tracing::warn!("store.shared is set, and not used by this version: policies are kept in state-dir alone");
+    }
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
     let tally = Arc::new(Tally::default());
     let shown = config.http.tlspol_metric_names.then(|| tally.clone());
