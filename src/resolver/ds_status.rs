@@ -132,7 +132,7 @@ impl Core {
         keys: &Arc<KeySet>,
         name: &Name,
     ) -> Result<DsStatus, Failure> {
-        if let Some(status) = self.known_ds_status(context, name) {
+        if let Some(status) = self.known_ds_status(name) {
             return Ok(status);
         }
         let mut excluded: Vec<SocketAddr> = Vec::new();
@@ -159,7 +159,7 @@ impl Core {
     }
 
     /// What is known already: a validated DS RRset, an insecure zone, a name that is no cut.
-    fn known_ds_status(&self, context: &Context, name: &Name) -> Option<DsStatus> {
+    fn known_ds_status(&self, name: &Name) -> Option<DsStatus> {
         let now = self.now();
         if let Some(entry) = self.cache.get(name, RecordType::DS, now)
             && entry.security.is_secure()
@@ -172,7 +172,6 @@ impl Core {
         if let Some(ZoneTrust::Insecure) = self.known_trust(name) {
             return Some(DsStatus::Unsigned { ttl: MIN_TRUST_TTL });
         }
-        let _ = context;
         self.zones.is_proven_cut_free(name, now).then_some(DsStatus::NotACut)
     }
 

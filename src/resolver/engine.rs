@@ -6,7 +6,6 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 
 use super::core::Core;
-use super::lookup::not_begun;
 use super::resolution::Resolution;
 use super::rrset::RrSet;
 use super::settings::Settings;
@@ -49,7 +48,7 @@ impl Engine {
             return Ok(Arc::new(resolution));
         }
         if self.core.lookups.count() >= limits::LOOKUPS_IN_FLIGHT {
-            return Err(not_begun(&self.core.zones.root(), &name, rtype));
+            return Err(Failure::new(name, rtype, Cause::Overloaded).in_zone(&Name::root()));
         }
         let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
         let key = (name.clone(), u16::from(rtype), flags.checking_disabled);

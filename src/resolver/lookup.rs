@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hickory_proto::rr::{Name, RecordType};
 
 use super::check::{Checked, Signed};
-use super::core::{Context, Core, failure};
+use super::core::{Context, Core};
 use super::delegation::Zone;
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
@@ -288,9 +288,4 @@ impl Resolution {
             }
         }
     }
-}
-
-/// The failure of a lookup that was never begun.
-pub(super) fn not_begun(zone: &Zone, name: &Name, rtype: RecordType) -> Failure {
-    failure(zone, name, rtype, Cause::Overloaded, None)
 }

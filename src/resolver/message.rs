@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::rrset::{MalformedRdata, RrSet, Rrsig, expand_rdata, wire_name};
+use super::rrset::{MalformedRdata, RrSet, Rrsig, expand_rdata};
 use crate::limits;
 
 /// Class IN; nothing else is asked or believed.
@@ -346,11 +346,6 @@ impl Query {
             }
         }
         out
-    }
-
-    /// The name as it is sent, in lower case.
-    pub fn wire_name(&self) -> Vec<u8> {
-        wire_name(&self.name)
     }
 }
 
