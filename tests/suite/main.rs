@@ -26,6 +26,7 @@ mod layering;
 mod lossy_networks;
 mod no_downgrade;
 mod operator_commands;
+mod parser_properties;
 mod policy;
 mod policy_life;
 mod resolver_world;

@@ -1,0 +1,10 @@
+//! Keys of policy lookups.
+#![no_main]
+
+#[path = "../../tests/suite/parser_properties/mod.rs"]
+#[allow(dead_code, reason = "the other targets use the rest")]
+mod parser_properties;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| parser_properties::checks::next_hop(octets));
