@@ -24,6 +24,7 @@ mod docs;
 mod http_pages;
 mod layering;
 mod lossy_networks;
+mod monitoring;
 mod no_downgrade;
 mod operator_commands;
 mod parser_properties;
