@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::fail;
 use crate::config::{Config, LogFormat, Sources};
 use crate::daemon;
+use crate::telemetry::exporter::Exporter;
 use crate::telemetry::logging;
-use crate::telemetry::metrics::Exporter;
 
 pub(super) fn run(sources: Sources) -> ExitCode {
     let config = match Config::load(&sources) {

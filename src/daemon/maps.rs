@@ -49,8 +49,9 @@ impl Maps {
 
 impl Map {
     fn new(name: &str, options: MapOptions) -> Self {
+        let label = names::map_label(name).to_owned();
         let counter =
-            |answer: &'static str| metrics::counter!(names::QUERIES, "map" => name.to_owned(), "answer" => answer);
+            |answer: &'static str| metrics::counter!(names::QUERIES, "map" => label.clone(), "answer" => answer);
         Self { options, answers: ANSWERS.iter().map(|answer| (*answer, counter(answer))).collect() }
     }
 

@@ -15,7 +15,6 @@ mod parts;
 mod reload;
 mod service;
 mod status;
-mod tally;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,15 +36,14 @@ use self::notify::Notifier;
 use self::reload::Reload;
 use self::service::Lookups;
 use self::status::Status;
-use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Listen, MapOptions, Sources};
 use crate::control::{self, ControlSocket};
 use crate::limits;
 use crate::listener;
 use crate::socketmap::{self, Listener};
+use crate::telemetry::exporter::Exporter;
 use crate::telemetry::logging::LogLevelHandle;
-use crate::telemetry::metrics::Exporter;
 
 /// The options of the map of that name, as Postfix would get it.
 pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
@@ -60,11 +58,10 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         tracing::warn!("store.shared is set, and not used by this version: policies are kept in state-dir alone");
     }
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
-    let tally = Arc::new(Tally::default());
-    let shown = config.http.tlspol_metric_names.then(|| tally.clone());
-    let status = Arc::new(Status::new(exporter, shown, parts.resolver.clone(), parts.policy.clone()));
+    let status =
+        Arc::new(Status::new(exporter, config.http.tlspol_metric_names, parts.resolver.clone(), parts.policy.clone()));
     let maps = Maps::new(&config.maps);
-    let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone(), tally));
+    let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
 
     descriptors::raise_limit();
     let signals = Signals::new().map_err(StartError::Signals)?;

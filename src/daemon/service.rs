@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use super::forms::Form;
 use super::maps::{Map, Maps};
 use super::status::Status;
-use super::tally::Tally;
 use crate::clock::{Clock, Instant};
 use crate::http::{Scope, respond, serve_connection};
 use crate::limits;
@@ -33,23 +32,16 @@ pub(super) struct Lookups {
 pub(super) struct Shared {
     pub(super) policy: policy::Engine,
     pub(super) clock: Clock,
-    tally: Arc<Tally>,
     hit: Histogram,
     miss: Histogram,
 }
 
 impl Lookups {
-    pub(super) fn new(
-        policy: policy::Engine,
-        clock: Clock,
-        maps: Maps,
-        status: Arc<Status>,
-        tally: Arc<Tally>,
-    ) -> Self {
+    pub(super) fn new(policy: policy::Engine, clock: Clock, maps: Maps, status: Arc<Status>) -> Self {
         let duration = |cache| metrics::histogram!(names::QUERY_DURATION, "cache" => cache);
-        let other = |answer| metrics::counter!(names::QUERIES, "map" => "other", "answer" => answer);
+        let other = |answer| metrics::counter!(names::QUERIES, "map" => names::OTHER_MAP, "answer" => answer);
         Self {
-            shared: Arc::new(Shared { policy, clock, tally, hit: duration("hit"), miss: duration("miss") }),
+            shared: Arc::new(Shared { policy, clock, hit: duration("hit"), miss: duration("miss") }),
             status,
             maps: RwLock::new(Arc::new(maps)),
             not_a_destination: other("not-a-destination"),
@@ -83,7 +75,6 @@ impl Service for Lookups {
         };
         let Ok(hop) = NextHop::parse(request.key) else {
             self.not_a_destination.increment(1);
-            self.shared.tally.count(None);
             return Answer::Now(Reply::NOT_FOUND);
         };
         let started = self.shared.clock.instant();
@@ -112,7 +103,6 @@ impl Shared {
 
     fn reply(&self, decision: &Decision, hop: &NextHop, map: &Map, started: Instant) -> Reply {
         map.count(&decision.outcome);
-        self.tally.count(Some(&decision.outcome));
         let duration = if decision.cached { &self.hit } else { &self.miss };
         duration.record(self.clock.instant().saturating_duration_since(started).as_secs_f64());
         to_reply(decision, hop, map)

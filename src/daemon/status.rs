@@ -1,19 +1,18 @@
 //! How things stand: for `/readyz` and the metrics page.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::tally::Tally;
 use crate::http::Pages;
 use crate::policy;
 use crate::resolver;
-use crate::telemetry::metrics::{CACHE_ENTRIES, Exporter, RESOLVER_CACHE_BYTES};
+use crate::telemetry::exporter::Exporter;
+use crate::telemetry::metrics::{CACHE_ENTRIES, READY, RESOLVER_CACHE_BYTES};
 
 /// What is up by now.
 pub(super) struct Status {
     exporter: Exporter,
-    /// Shown where `http.tlspol-metric-names` says so.
-    tally: Option<Arc<Tally>>,
+    /// `http.tlspol-metric-names`
+    tlspol_names: bool,
     resolver: resolver::Engine,
     policy: policy::Engine,
     listening: AtomicBool,
@@ -26,12 +25,12 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn new(
         exporter: Exporter,
-        tally: Option<Arc<Tally>>,
+        tlspol_names: bool,
         resolver: resolver::Engine,
         policy: policy::Engine,
     ) -> Self {
         let (listening, root_seen, stopping) = Default::default();
-        Self { exporter, tally, resolver, policy, listening, root_seen, stopping }
+        Self { exporter, tlspol_names, resolver, policy, listening, root_seen, stopping }
     }
 
     pub(super) fn set_listening(&self) {
@@ -58,11 +57,8 @@ impl Pages for Status {
     fn metrics(&self) -> String {
         metrics::gauge!(RESOLVER_CACHE_BYTES).set(self.resolver.cache_bytes() as f64);
         metrics::gauge!(CACHE_ENTRIES).set(self.policy.cache().len() as f64);
-        let mut text = self.exporter.render();
-        if let Some(tally) = &self.tally {
-            tally.render(&mut text);
-        }
-        text
+        metrics::gauge!(READY).set(if self.missing().is_empty() { 1.0 } else { 0.0 });
+        self.exporter.render(self.tlspol_names)
     }
 
     fn missing(&self) -> Vec<&'static str> {

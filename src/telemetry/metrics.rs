@@ -1,9 +1,5 @@
-//! All metrics in one place (design §12), and the page that Prometheus reads. Label values are closed sets,
-//! never names from outside.
-
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-
-use super::process;
+//! All metrics in one place (design §12): names, labels with every value they can have, help. Never a name from
+//! outside among the values.
 
 /// Counter, labels `map` (built-in or configured names, `other`) and `answer`: lookups answered.
 pub const QUERIES: &str = "postseal_queries_total";
@@ -55,6 +51,8 @@ pub const STORE_MOVED_ASIDE: &str = "postseal_store_moved_aside_total";
 pub const CONNECTIONS: &str = "postseal_connections";
 /// Counter: answers weaker than the one before for the same next hop.
 pub const POLICY_DOWNGRADES: &str = "postseal_policy_downgrades_total";
+/// Gauge: what `/readyz` says, 1 for ready.
+pub const READY: &str = "postseal_ready";
 /// Gauge, label `version`: always 1.
 pub const BUILD_INFO: &str = "postseal_build_info";
 
@@ -69,6 +67,28 @@ pub enum Kind {
     Histogram,
 }
 
+/// A label of a metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// What it can be.
+    pub values: Values,
+}
+
+/// The values of a label: always a bounded set.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// One of these.
+    Of(&'static [&'static str]),
+    /// A map's name where it can be no domain (see [`map_label`]), or `other`.
+    Map,
+    /// A key tag or an algorithm's number, of the few keys that are trust anchors.
+    Number,
+    /// Our own version.
+    Version,
+}
+
 /// One metric, for Prometheus and for the README.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
@@ -76,100 +96,119 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is.
     pub kind: Kind,
-    /// Its labels, separated by commas.
-    pub labels: &'static str,
+    /// Its labels.
+    pub labels: &'static [Label],
     /// One line of help.
     pub help: &'static str,
 }
 
-const fn metric(name: &'static str, kind: Kind, labels: &'static str, help: &'static str) -> Metric {
+const fn metric(name: &'static str, kind: Kind, labels: &'static [Label], help: &'static str) -> Metric {
     Metric { name, kind, labels, help }
 }
 
-/// Every metric of our own; `process_*` come from the system.
-pub const METRICS: &[Metric] = &[
-    metric(QUERIES, Kind::Counter, "map,answer", "lookups answered"),
-    metric(QUERY_DURATION, Kind::Histogram, "cache", "time from a lookup to its reply"),
-    metric(CACHE_REQUESTS, Kind::Counter, "result", "looks into the policy cache"),
-    metric(CACHE_ENTRIES, Kind::Gauge, "", "next hops in the policy cache"),
-    metric(CACHE_EVICTIONS, Kind::Counter, "", "next hops that made room for others"),
-    metric(PREFETCH, Kind::Counter, "result", "renewals before the end"),
-    metric(DANE_RESULTS, Kind::Counter, "result", "DANE branches evaluated"),
-    metric(MTA_STS_RESULTS, Kind::Counter, "result", "MTA-STS branches evaluated"),
-    metric(MTA_STS_FETCH, Kind::Counter, "result", "MTA-STS policies fetched"),
-    metric(MTA_STS_FETCH_DURATION, Kind::Histogram, "", "time of a policy fetch, all tries"),
-    metric(UPSTREAM_QUERIES, Kind::Counter, "transport", "queries sent to servers"),
-    metric(UPSTREAM_ERRORS, Kind::Counter, "reason", "tries at servers that gave no answer or an error"),
-    metric(LOOKUP_DURATION, Kind::Histogram, "", "time of a DNS lookup that the cache could not answer"),
-    metric(VALIDATIONS, Kind::Counter, "result", "DNS lookups by what validation said"),
-    metric(RESOLVER_CACHE_BYTES, Kind::Gauge, "", "octets in the DNS cache"),
-    metric(DNS_LISTENER_QUERIES, Kind::Counter, "rcode,ad", "questions answered by the DNS listener"),
-    metric(TRUST_ANCHOR_INFO, Kind::Gauge, "tag,algorithm,state", "1 for each trust anchor that is known"),
-    metric(TRUST_ANCHOR_LAST_REFRESH, Kind::Gauge, "", "when the root's keys were last looked at"),
-    metric(STORE_WRITE_ERRORS, Kind::Counter, "", "writes that did not reach the disk"),
-    metric(STORE_FAILING, Kind::Gauge, "", "1 while the store cannot be written, else 0"),
-    metric(STORE_DAMAGED_ENTRIES, Kind::Counter, "", "stored entries skipped because they cannot be understood"),
-    metric(STORE_LOST, Kind::Counter, "", "stored entries that damage has cost"),
-    metric(STORE_MOVED_ASIDE, Kind::Counter, "", "times that the whole store was beyond reading and moved aside"),
-    metric(CONNECTIONS, Kind::Gauge, "listener", "open connections"),
-    metric(POLICY_DOWNGRADES, Kind::Counter, "", "answers weaker than the one before for the same next hop"),
-    metric(BUILD_INFO, Kind::Gauge, "version", "always 1"),
+const fn of(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label { name, values: Values::Of(values) }
+}
+
+/// What stands for maps whose name is no label.
+pub const OTHER_MAP: &str = "other";
+
+/// The `map` label of a map with this name. The operator may have named it after a domain: that is no label.
+pub fn map_label(name: &str) -> &str {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    if name.bytes().all(plain) { name } else { OTHER_MAP }
+}
+
+const QUERY_LABELS: &[Label] = &[
+    Label { name: "map", values: Values::Map },
+    of(
+        "answer",
+        &["dane-only", "dane", "secure", "report", "override", "notfound", "temp", "not-a-destination", "perm"],
+    ),
+];
+const HIT_OR_MISS: &[&str] = &["hit", "miss"];
+const UPSTREAM_ERROR_LABELS: &[Label] = &[of(
+    "reason",
+    &[
+        "timeout",
+        "servfail",
+        "refused",
+        "formerr",
+        "notimp",
+        "rcode",
+        "malformed",
+        "connection_refused",
+        "unreachable",
+        "closed",
+        "no_socket",
+        "budget",
+    ],
+)];
+const DNS_LISTENER_LABELS: &[Label] = &[
+    of("rcode", &["noerror", "nxdomain", "servfail", "refused", "formerr", "notimp", "other"]),
+    of("ad", &["false", "true"]),
+];
+const TRUST_ANCHOR_LABELS: &[Label] = &[
+    Label { name: "tag", values: Values::Number },
+    Label { name: "algorithm", values: Values::Number },
+    of("state", &["add-pending", "valid", "missing", "revoked", "removed"]),
 ];
 
-/// Upper bounds in seconds: from a cache hit to the longest wait of a mail.
-const BUCKETS: &[f64] =
-    &[0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0];
-
-/// Collects what the program counts, and writes it down for Prometheus.
-#[derive(Clone)]
-pub struct Exporter {
-    handle: PrometheusHandle,
-}
-
-/// Why nothing is collected.
-#[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
-    /// The buckets are empty; a test keeps this from happening.
-    #[error("metrics: {0}")]
-    Build(#[from] BuildError),
-    /// A second set-up in one process.
-    #[error("metrics are set up already")]
-    AlreadySetUp,
-}
-
-impl Exporter {
-    /// Collects for the whole process from now on.
-    pub fn install() -> Result<Self, SetUpError> {
-        let mut builder = PrometheusBuilder::new();
-        for histogram in METRICS.iter().filter(|metric| metric.kind == Kind::Histogram) {
-            builder = builder.set_buckets_for_metric(Matcher::Full(histogram.name.to_owned()), BUCKETS)?;
-        }
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
-        metrics::set_global_recorder(recorder).map_err(|_| SetUpError::AlreadySetUp)?;
-        for metric in METRICS {
-            match metric.kind {
-                Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
-                Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-                Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
-            }
-        }
-        metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        Ok(Self { handle })
-    }
-
-    /// The page, in Prometheus' text format.
-    pub fn render(&self) -> String {
-        let mut text = self.handle.render();
-        process::render(&mut text);
-        text
-    }
-
-    /// Moves recorded times into their buckets. To be called every second or so: until then each is kept.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
-    }
-}
+/// Every metric of our own; `process_*` come from the system.
+pub const METRICS: &[Metric] = &[
+    metric(QUERIES, Kind::Counter, QUERY_LABELS, "lookups answered"),
+    metric(QUERY_DURATION, Kind::Histogram, &[of("cache", HIT_OR_MISS)], "time from a lookup to its reply"),
+    metric(CACHE_REQUESTS, Kind::Counter, &[of("result", HIT_OR_MISS)], "looks into the policy cache"),
+    metric(CACHE_ENTRIES, Kind::Gauge, &[], "next hops in the policy cache"),
+    metric(CACHE_EVICTIONS, Kind::Counter, &[], "next hops that made room for others"),
+    metric(PREFETCH, Kind::Counter, &[of("result", &["ok", "failed"])], "renewals before the end"),
+    metric(
+        DANE_RESULTS,
+        Kind::Counter,
+        &[of("result", &["dane-only", "dane", "partial", "none", "temporary"])],
+        "DANE branches evaluated",
+    ),
+    metric(
+        MTA_STS_RESULTS,
+        Kind::Counter,
+        &[of("result", &["enforce", "testing", "none", "absent", "unavailable"])],
+        "MTA-STS branches evaluated",
+    ),
+    metric(
+        MTA_STS_FETCH,
+        Kind::Counter,
+        &[of("result", &["ok", "network", "http", "certificate", "invalid"])],
+        "MTA-STS policies fetched",
+    ),
+    metric(MTA_STS_FETCH_DURATION, Kind::Histogram, &[], "time of a policy fetch, all tries"),
+    metric(UPSTREAM_QUERIES, Kind::Counter, &[of("transport", &["udp", "tcp", "tls"])], "queries sent to servers"),
+    metric(UPSTREAM_ERRORS, Kind::Counter, UPSTREAM_ERROR_LABELS, "tries at servers that gave no answer or an error"),
+    metric(LOOKUP_DURATION, Kind::Histogram, &[], "time of a DNS lookup that the cache could not answer"),
+    metric(
+        VALIDATIONS,
+        Kind::Counter,
+        &[of("result", &["secure", "insecure", "bogus", "failed"])],
+        "DNS lookups by what validation said",
+    ),
+    metric(RESOLVER_CACHE_BYTES, Kind::Gauge, &[], "octets in the DNS cache"),
+    metric(DNS_LISTENER_QUERIES, Kind::Counter, DNS_LISTENER_LABELS, "questions answered by the DNS listener"),
+    metric(TRUST_ANCHOR_INFO, Kind::Gauge, TRUST_ANCHOR_LABELS, "1 for the state that each known trust anchor is in"),
+    metric(
+        TRUST_ANCHOR_LAST_REFRESH,
+        Kind::Gauge,
+        &[],
+        "when the root's keys were last looked at, in seconds since 1970; 0 for never",
+    ),
+    metric(STORE_WRITE_ERRORS, Kind::Counter, &[], "writes that did not reach the disk"),
+    metric(STORE_FAILING, Kind::Gauge, &[], "1 while the store cannot be written, else 0"),
+    metric(STORE_DAMAGED_ENTRIES, Kind::Counter, &[], "stored entries skipped because they cannot be understood"),
+    metric(STORE_LOST, Kind::Counter, &[], "stored entries that damage has cost"),
+    metric(STORE_MOVED_ASIDE, Kind::Counter, &[], "times that the whole store was beyond reading and moved aside"),
+    metric(CONNECTIONS, Kind::Gauge, &[of("listener", &["socketmap", "http", "dns", "control"])], "open connections"),
+    metric(POLICY_DOWNGRADES, Kind::Counter, &[], "answers weaker than the one before for the same next hop"),
+    metric(READY, Kind::Gauge, &[], "1 while /readyz says ready, else 0"),
+    metric(BUILD_INFO, Kind::Gauge, &[Label { name: "version", values: Values::Version }], "always 1"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -188,5 +227,18 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, METRICS.len());
+    }
+
+    #[test]
+    fn a_map_named_after_a_domain_is_no_label() {
+        for (name, label) in [
+            ("QUERY", "QUERY"),
+            ("QUERYwithTLSRPT", "QUERYwithTLSRPT"),
+            ("My_map-2", "My_map-2"),
+            ("example.com", OTHER_MAP),
+            ("[mx]:25", OTHER_MAP),
+        ] {
+            assert_eq!(map_label(name), label);
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! In: a level, a format, what the program counts. Out: log lines on standard error, a page for Prometheus.
 //! Never decides anything, never puts a domain into a label.
 
+pub mod exporter;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod samples;
+mod tlspol;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postseal::config::{Config, KEYS, Sources, effective};
-use postseal::telemetry::metrics::{Kind, METRICS};
+use postseal::telemetry::metrics::{Kind, Label, METRICS, Values};
 
 fn document(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a document")
@@ -63,9 +63,20 @@ fn the_readme_lists_every_metric() {
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        let labels: Vec<_> =
-            metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`")).collect();
-        let row = format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help);
+        let labels: Vec<_> = metric.labels.iter().map(describe).collect();
+        let row = format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join("; "), metric.help);
         assert!(readme.contains(&row), "{row}");
+    }
+    assert_eq!(readme.matches("\n| `postseal_").count(), METRICS.len(), "a row of a metric that is gone");
+}
+
+/// A label and what it can be, as the README has it.
+fn describe(label: &Label) -> String {
+    match label.values {
+        Values::Of(values) => {
+            let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!("`{}`: {}", label.name, values.join(", "))
+        }
+        Values::Map | Values::Number | Values::Version => format!("`{}`", label.name),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Never decides about a key: [`super::rfc5011`] does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Keeper {
     clock: Clock,
     keep: Arc<dyn Keep>,
     followed: Mutex<Vec<Followed>>,
+    /// What the metrics say: tag, algorithm, state.
+    shown: Mutex<BTreeSet<(u16, u8, State)>>,
 }
 
 /// One key, for people.
@@ -75,7 +78,7 @@ pub struct KeyStatus {
 impl Keeper {
     /// Begins with the configured anchors, or with what has become of them in earlier runs, and tells the engine.
     pub fn new(engine: Engine, configured: &[RrSet], keep: Arc<dyn Keep>, clock: Clock) -> Self {
-        let keeper = Self { engine, clock, keep, followed: Mutex::new(Vec::new()) };
+        let keeper = Self { engine, clock, keep, followed: Mutex::default(), shown: Mutex::default() };
         keeper.configure(configured);
         keeper
     }
@@ -173,20 +176,27 @@ impl Keeper {
                 sets => sets,
             })
             .collect();
-        for one in followed.iter() {
-            for tracked in one.anchors.keys() {
-                for state in [State::AddPending, State::Valid, State::Missing, State::Revoked, State::Removed] {
-                    let gauge = metrics::gauge!(TRUST_ANCHOR_INFO, "tag" => tracked.tag.to_string(),
-                        "algorithm" => tracked.algorithm.to_string(), "state" => word(state));
-                    gauge.set(if state == tracked.state { 1.0 } else { 0.0 });
-                }
-            }
-            if one.zone.is_root() {
-                metrics::gauge!(TRUST_ANCHOR_LAST_REFRESH).set(one.anchors.refreshed_at as f64);
-            }
+        let keys = followed.iter().flat_map(|one| one.anchors.keys());
+        let shown = keys.map(|key| (key.tag, key.algorithm, key.state)).collect();
+        if let Some(root) = followed.iter().find(|one| one.zone.is_root()) {
+            metrics::gauge!(TRUST_ANCHOR_LAST_REFRESH).set(root.anchors.refreshed_at as f64);
         }
         drop(followed);
+        self.show(shown);
         self.engine.set_trust_anchors(&sets);
+    }
+
+    /// Sets the metric of what is, and takes back what is no more: states that were left, keys that were forgotten.
+    fn show(&self, now: BTreeSet<(u16, u8, State)>) {
+        let set = |(tag, algorithm, state): &(u16, u8, State), value: f64| {
+            let (tag, algorithm) = (tag.to_string(), algorithm.to_string());
+            metrics::gauge!(TRUST_ANCHOR_INFO, "tag" => tag, "algorithm" => algorithm, "state" => word(*state))
+                .set(value);
+        };
+        let mut shown = self.shown.lock();
+        shown.difference(&now).for_each(|gone| set(gone, 0.0));
+        now.iter().for_each(|key| set(key, 1.0));
+        *shown = now;
     }
 
     /// Every key of every zone.

@@ -19,7 +19,7 @@ const DAY: i64 = 24 * HOUR;
 const HOLD_DOWN: i64 = 30 * DAY;
 
 /// Where a key stands (§4.2; "Start" is not being listed).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Seen, signed by an anchor, waiting for the hold-down to end.
