@@ -186,6 +186,9 @@ impl Sockets {
         } else {
             dns.adopt(activated.dns_udp, activated.dns_tcp).map_err(StartError::Adopt)?;
         }
+        for error in &dns.left_out {
+            tracing::warn!(%error, "dns: left out");
+        }
         for address in dns.addresses() {
             tracing::info!(%address, "dns listening");
         }

@@ -21,6 +21,8 @@ const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 pub struct Sockets {
     pub(super) udp: Vec<Datagrams>,
     pub(super) tcp: Vec<TcpListener>,
+    /// IPv6 addresses that were left out because there is no IPv6 here, as in most containers.
+    pub left_out: Vec<BindError>,
 }
 
 /// An address that cannot be listened on.
@@ -48,8 +50,14 @@ pub enum BindError {
         /// `UDP` or `TCP`.
         transport: &'static str,
     },
+    /// An IPv6 address, and IPv6 is off. Not fatal as long as there is another address.
+    #[error("cannot listen for DNS on {address}: IPv6 is off here")]
+    NoIpv6 {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The address is not one of this host.
-    #[error("cannot listen for DNS on {address}: this host has no such address{}", no_ipv6(.address))]
+    #[error("cannot listen for DNS on {address}: this host has no such address")]
     NoSuchAddress {
         /// The address.
         address: SocketAddr,
@@ -66,19 +74,33 @@ pub enum BindError {
     },
 }
 
-fn no_ipv6(address: &SocketAddr) -> &'static str {
-    if address.is_ipv6() { " (is IPv6 off?)" } else { "" }
-}
-
 impl Sockets {
     /// Binds UDP and TCP on each address. With port 0, both get the same port, which the system chooses. Needs a
     /// tokio runtime.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        Self::bind_each(addresses, bind_both)
+    }
+
+    fn bind_each(
+        addresses: &[SocketAddr],
+        bind: impl Fn(SocketAddr) -> Result<(Datagrams, TcpListener), BindError>,
+    ) -> Result<Self, BindError> {
         let mut sockets = Self::default();
         for &address in addresses {
-            let (udp, tcp) = bind_both(address)?;
-            sockets.udp.push(udp);
-            sockets.tcp.push(tcp);
+            match bind(address) {
+                Ok((udp, tcp)) => {
+                    sockets.udp.push(udp);
+                    sockets.tcp.push(tcp);
+                }
+                Err(error @ BindError::NoIpv6 { .. }) => sockets.left_out.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        // Nowhere to listen at all is a mistake, whatever the reason.
+        if sockets.is_empty()
+            && let Some(error) = sockets.left_out.pop()
+        {
+            return Err(error);
         }
         Ok(sockets)
     }
@@ -154,7 +176,14 @@ fn error(address: SocketAddr, transport: &'static str, source: io::Error) -> Bin
     match source.kind() {
         io::ErrorKind::PermissionDenied if address.port() < unprivileged_start() => BindError::Privilege { address },
         io::ErrorKind::AddrInUse => BindError::InUse { address, transport },
+        // Every host with IPv6 has ::1.
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() && address.ip().is_loopback() => {
+            BindError::NoIpv6 { address }
+        }
         io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address },
+        _ if address.is_ipv6() && source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
+            BindError::NoIpv6 { address }
+        }
         _ => BindError::Io { address, transport, source },
     }
 }
@@ -177,5 +206,33 @@ mod tests {
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         let elsewhere = Sockets::bind(&["192.0.2.1:5353".parse().expect("an address")]).expect_err("not ours");
         assert!(matches!(elsewhere, BindError::NoSuchAddress { .. }), "{elsewhere}");
+    }
+
+    #[test]
+    fn only_a_lack_of_ipv6_is_taken_for_one() {
+        for (address, code, lack) in [
+            ("[::1]:53", nix::libc::EADDRNOTAVAIL, true),
+            ("[::1]:53", nix::libc::EAFNOSUPPORT, true),
+            ("[::]:53", nix::libc::EAFNOSUPPORT, true),
+            ("[2001:db8::1]:53", nix::libc::EADDRNOTAVAIL, false),
+            ("[::1]:53", nix::libc::EADDRINUSE, false),
+            ("127.0.0.1:53", nix::libc::EADDRNOTAVAIL, false),
+        ] {
+            let error = error(address.parse().expect("an address"), "UDP", io::Error::from_raw_os_error(code));
+            assert_eq!(matches!(error, BindError::NoIpv6 { .. }), lack, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_ipv6_the_other_addresses_serve_and_there_must_be_one() {
+        let without_ipv6 = |address: SocketAddr| match address {
+            SocketAddr::V4(_) => bind_both(address),
+            SocketAddr::V6(_) => Err(BindError::NoIpv6 { address }),
+        };
+        let (four, six) = ("127.0.0.1:0".parse().expect("an address"), "[::1]:0".parse().expect("an address"));
+        let both = Sockets::bind_each(&[six, four], without_ipv6).expect("IPv4 serves");
+        assert_eq!((both.udp.len(), both.tcp.len(), both.left_out.len()), (1, 1, 1));
+        let error = Sockets::bind_each(&[six], without_ipv6).expect_err("nowhere to listen");
+        assert!(matches!(error, BindError::NoIpv6 { .. }), "{error}");
     }
 }
