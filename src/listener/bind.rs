@@ -31,9 +31,9 @@ pub enum BindError {
     /// The port is below 1024 and this process may not bind it.
     #[error(
         "cannot listen for DNS on {address}: port {} needs a privilege that this process lacks. Give it \
-         CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE; Docker: --cap-add \
-         NET_BIND_SERVICE), or set the sysctl net.ipv4.ip_unprivileged_port_start to {} or less, or let systemd \
-         hand over the socket, or use a port from 1024 on", .address.port(), .address.port()
+         CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or set the sysctl \
+         net.ipv4.ip_unprivileged_port_start to {} or less (Docker: --sysctl), or let systemd hand over the socket, \
+         or use a port from 1024 on", .address.port(), .address.port()
     )]
     Privilege {
         /// The address.

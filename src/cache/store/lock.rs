@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file in the state directory. It stays behind; what counts is the lock on it.
@@ -23,13 +24,27 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The lock file cannot be had: nothing can be stored either.
-    #[error("cannot lock {}: {error}", .directory.display())]
+    #[error("cannot lock {}: {error}{}", .directory.display(), whose(.directory, .error))]
     Io {
         /// The state directory.
         directory: PathBuf,
         /// What the system said.
         error: io::Error,
     },
+}
+
+/// Where rights are lacking: whose the directory is and who we are, as with a fresh volume that belongs to root.
+fn whose(directory: &Path, error: &io::Error) -> String {
+    let (Ok(directory), Ok(process)) = (fs::metadata(directory), fs::metadata("/proc/self")) else {
+        return String::new();
+    };
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let (owner, uid, gid) = (directory.uid(), process.uid(), process.gid());
+    format!(
+        "; it belongs to user {owner}, postseal runs as user {uid}: chown {uid}:{gid} it, nothing is kept until then"
+    )
 }
 
 impl StateLock {
@@ -81,5 +96,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let error = StateLock::take(&file.path().join("state")).expect_err("below a file");
         assert!(matches!(error, LockError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn lacking_rights_are_told_with_both_users() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let denied =
+            LockError::Io { directory: directory.path().to_owned(), error: io::ErrorKind::PermissionDenied.into() };
+        let uid = fs::metadata(directory.path()).expect("it is there").uid();
+        let hint = format!("it belongs to user {uid}, postseal runs as user {uid}");
+        assert!(denied.to_string().contains(&hint), "{denied}");
     }
 }
