@@ -83,7 +83,7 @@ fn reply_of(parsed: StsPolicy) {
         let map = MapOptions { tlsrpt, ..MapOptions::default() };
         let Reply::Ok(text) = render(&decision, &hop, &map) else { panic!("a policy is answered with OK") };
         assert!("OK ".len() + text.len() <= REPLY_BYTES, "{} octets", text.len());
-        assert!(!text.contains(|c: char| c.is_control() && c != '\t'), "{text:?}");
+        assert!(!text.contains(|c: char| c.is_ascii_control() && c != '\t'), "{text:?}");
         let mut words = text.split(' ');
         assert_eq!(words.next(), Some("secure"));
         let hosts = words.next().and_then(|word| word.strip_prefix("match=")).expect("match=");
