@@ -285,6 +285,22 @@ pub const STORE_LOG_SLACK: u64 = 4 * 1024 * 1024;
 pub const STORE_BATCH: usize = 1_000;
 /// Damaged stores that are kept for inspection.
 pub const STORE_MOVED_ASIDE: usize = 2;
+
+// --- Explanations, for people (design §10).
+
+/// Explanations under way at once; each has a resolver of its own that begins at the root.
+pub const EXPLANATIONS: usize = 4;
+/// Whole explanation without checks of MX hosts: what is not known by then is told as not known.
+pub const EXPLAIN_TIME: Duration = Duration::from_secs(40);
+/// How much of that is kept for the chain of trust.
+pub const EXPLAIN_CHAIN_TIME: Duration = Duration::from_secs(6);
+/// Octets of the RRset cache of one explanation.
+pub const EXPLAIN_CACHE_BYTES: usize = 4 << 20;
+/// Zones shown of the chains of trust of one explanation.
+pub const EXPLAIN_ZONES: usize = 100;
+/// Records of one RRset shown.
+pub const EXPLAIN_RECORDS: usize = 32;
+
 // --- The process.
 
 /// How long lookups that are under way may go on after SIGTERM; the rest of 10 s is for the store.

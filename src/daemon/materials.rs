@@ -48,6 +48,7 @@ pub(super) fn resolver_settings(config: &config::Resolver, now: UnixTime) -> Res
         root_hints,
         trust_anchors: trust_anchors(config, now)?,
         forward: forward.collect(),
+        counted: true,
     })
 }
 

@@ -173,7 +173,7 @@ impl fmt::Display for Bogus {
 }
 
 /// A name as people write it: no trailing dot, except for the root.
-fn text(name: &Name) -> String {
+pub fn text(name: &Name) -> String {
     let text = name.to_ascii();
     match text.strip_suffix('.') {
         Some("") | None => text,
@@ -182,7 +182,7 @@ fn text(name: &Name) -> String {
 }
 
 /// A calendar day in UTC, `2026-10-01`.
-struct Date(UnixTime);
+pub struct Date(pub UnixTime);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

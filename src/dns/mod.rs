@@ -4,6 +4,7 @@
 //! with its cause. "Nothing there" is an answer; "could not find out" is a failure; the two never look alike,
 //! and nothing bogus ever gets through. Never caches, never decides a policy.
 
+mod chain;
 mod failure;
 
 use std::future::Future;
@@ -11,7 +12,8 @@ use std::pin::Pin;
 
 use hickory_proto::rr::{Name, RData, RecordType};
 
-pub use failure::{Bogus, Cause, Failure};
+pub use chain::{DsRecord, Insecurity, Inspect, KeyRecord, StepTrust, ZoneStep};
+pub use failure::{Bogus, Cause, Date, Failure, text};
 
 /// What DNSSEC says of an answer (RFC 4035 §4.3); bogus is a [`Failure`], so it is not among these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

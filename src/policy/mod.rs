@@ -8,6 +8,7 @@
 pub mod dane;
 pub mod decision;
 pub mod engine;
+pub mod explain;
 pub mod merge;
 pub mod mta_sts;
 pub mod reply;

@@ -88,6 +88,15 @@ impl Core {
         }
     }
 
+    /// The same settings, network and anchors, and nothing that was learnt.
+    pub fn apart(&self) -> Self {
+        let cache_bytes = self.settings.cache_bytes.min(limits::EXPLAIN_CACHE_BYTES);
+        let settings = Settings { counted: false, cache_bytes, ..self.settings.clone() };
+        let core = Self::new(settings, self.exchanger.network(), self.clock.clone());
+        *core.anchors.write() = self.anchors();
+        core
+    }
+
     /// Replaces the trust anchors; if they differ, the chain of trust is built anew.
     pub fn set_anchors(&self, anchors: &[RrSet]) {
         let anchors = group_anchors(anchors);

@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
 /// A validating recursive resolver. Cheap to clone; all clones share caches and work under way.
 #[derive(Clone)]
 pub struct Engine {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 /// What a client asks of a lookup beside name and type.
@@ -33,6 +33,12 @@ impl Engine {
     /// An engine that knows nothing yet but its hints and anchors.
     pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
         Self { core: Arc::new(Core::new(settings, network, clock)) }
+    }
+
+    /// An engine on the same network, with the same settings and anchors, that knows nothing yet and keeps what it
+    /// learns to itself: to look afresh without changing what is known here. It counts nothing in the metrics.
+    pub fn apart(&self) -> Self {
+        Self { core: Arc::new(self.core.apart()) }
     }
 
     /// The answer, if the cache holds all of it; never asks anybody. `name` is in lower case.
@@ -66,7 +72,9 @@ impl Engine {
                         Err(late)
                     }
                 };
-                count(&outcome, core.clock.instant() - begun);
+                if core.settings.counted {
+                    count(&outcome, core.clock.instant() - begun);
+                }
                 outcome
             }
         });

@@ -20,6 +20,7 @@ mod ds_status;
 pub mod engine;
 pub mod failures;
 pub mod flight;
+mod inspect;
 pub mod iterate;
 mod lookup;
 pub mod message;

@@ -29,6 +29,9 @@ pub struct Settings {
     pub trust_anchors: Vec<RrSet>,
     /// Zones that go to named servers.
     pub forward: Vec<Forward>,
+    /// Count queries and outcomes in the metrics. Not so for a look that only people take: nobody is to be alerted
+    /// because somebody asked what is wrong with a domain.
+    pub counted: bool,
 }
 
 /// A zone whose questions go to named servers instead of the servers it is delegated to.
@@ -55,6 +58,7 @@ impl Default for Settings {
             root_hints: Vec::new(),
             trust_anchors: Vec::new(),
             forward: Vec::new(),
+            counted: true,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Shared, select};
 use hickory_proto::rr::{Name, RecordType};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tlsa::{TlsaSet, judge, usable_records};
 use super::ttl::Carried;
@@ -36,7 +36,7 @@ pub struct HostReport {
 }
 
 /// What the address lookups of a host came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostAddresses {
     /// Addresses in a signed zone.
@@ -78,7 +78,7 @@ impl HostReport {
 type EarlyTlsa<'a> = Shared<BoxFuture<'a, Result<Answer, Failure>>>;
 
 /// Finds out about one host, whose TLSA records are those for `port`.
-pub(super) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, port: u16) -> HostReport {
+pub(in crate::policy) async fn examine(lookup: &dyn Lookup, host: Domain, preference: u16, port: u16) -> HostReport {
     let name = host.to_name();
     let own_tlsa = tlsa_name(&name, port);
     // Side by side where it can do no harm: servers of unsigned zones often break on TLSA (RFC 7672 §2.2.2).
@@ -184,7 +184,7 @@ async fn find_tlsa(
 }
 
 /// `_25._tcp.<base>`, unless that is too long for a name.
-fn tlsa_name(base: &Name, port: u16) -> Option<Name> {
+pub(in crate::policy) fn tlsa_name(base: &Name, port: u16) -> Option<Name> {
     base.prepend_label("_tcp").and_then(|name| name.prepend_label(format!("_{port}"))).ok()
 }
 

@@ -4,7 +4,7 @@
 //! never asks for TLSA records in a zone that is not known to be signed.
 
 mod der;
-mod host;
+pub(in crate::policy) mod host;
 mod hosts;
 pub mod mx;
 pub mod tlsa;
@@ -13,3 +13,4 @@ pub mod verdict;
 
 pub use host::{HostAddresses, HostReport};
 pub use hosts::{DaneReport, evaluate};
+pub use verdict::HostStatus;

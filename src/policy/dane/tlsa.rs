@@ -25,17 +25,64 @@ pub fn usable_records(records: &[RData]) -> usize {
 }
 
 fn is_usable(tlsa: &TLSA) -> bool {
-    // PKIX-TA(0) and PKIX-EE(1) are not for SMTP (RFC 7672 §3.1.3).
-    let usage = matches!(u8::from(tlsa.cert_usage), 2 | 3);
+    check(tlsa).is_ok()
+}
+
+/// Why Postfix cannot use a TLSA record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableTlsa {
+    /// PKIX-TA(0) and PKIX-EE(1).
+    #[error("usage {0} is not for SMTP (RFC 7672 §3.1.3): 2 or 3 is needed")]
+    Pkix(u8),
+    /// Any other.
+    #[error("unknown usage {0}: 2 or 3 is needed")]
+    Usage(u8),
+    /// Neither certificate nor public key.
+    #[error("unknown selector {0}: 0 or 1 is needed")]
+    Selector(u8),
+    /// Neither all of it nor a digest that is known.
+    #[error("unknown matching type {0}: 0, 1 or 2 is needed")]
+    Matching(u8),
+    /// Selector 0, matching type 0.
+    #[error("the data is no certificate")]
+    NotACertificate,
+    /// Selector 1, matching type 0.
+    #[error("the data is no public key")]
+    NotAKey,
+    /// A digest that is not as long as its type says.
+    #[error("a digest of {found} octets, where matching type {matching} has {wanted}")]
+    Length {
+        /// The matching type.
+        matching: u8,
+        /// Octets there.
+        found: usize,
+        /// Octets that belong there.
+        wanted: usize,
+    },
+}
+
+/// Whether one record can be used (RFC 7672 §3.1).
+pub fn check(tlsa: &TLSA) -> Result<(), UnusableTlsa> {
     let data = tlsa.cert_data.as_slice();
-    usage
-        && match (u8::from(tlsa.selector), u8::from(tlsa.matching)) {
-            (0, 0) => der::is_certificate(data),
-            (1, 0) => der::is_public_key_info(data),
-            (0 | 1, 1) => data.len() == 32, // SHA-256
-            (0 | 1, 2) => data.len() == 64, // SHA-512
-            _ => false,
-        }
+    match u8::from(tlsa.cert_usage) {
+        2 | 3 => {}
+        // RFC 7672 §3.1.3
+        usage @ (0 | 1) => return Err(UnusableTlsa::Pkix(usage)),
+        usage => return Err(UnusableTlsa::Usage(usage)),
+    }
+    let digest = |matching, wanted| match data.len() == wanted {
+        true => Ok(()),
+        false => Err(UnusableTlsa::Length { matching, found: data.len(), wanted }),
+    };
+    match (u8::from(tlsa.selector), u8::from(tlsa.matching)) {
+        (selector @ 2.., _) => Err(UnusableTlsa::Selector(selector)),
+        (0, 0) if !der::is_certificate(data) => Err(UnusableTlsa::NotACertificate),
+        (1, 0) if !der::is_public_key_info(data) => Err(UnusableTlsa::NotAKey),
+        (0 | 1, 0) => Ok(()),
+        (0 | 1, 1) => digest(1, 32), // SHA-256
+        (0 | 1, 2) => digest(2, 64), // SHA-512
+        (0 | 1, matching) => Err(UnusableTlsa::Matching(matching)),
+    }
 }
 
 #[cfg(test)]

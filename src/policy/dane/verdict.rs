@@ -1,11 +1,11 @@
 //! The verdict over all MX hosts: one pure table (design §4 step 4).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cache::DaneVerdict;
 
 /// What is known of one MX host (design §4 steps 2 and 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostStatus {
     /// Secure TLSA records, at least one usable.

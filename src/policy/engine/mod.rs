@@ -9,8 +9,10 @@ mod listing;
 mod lookups;
 mod prefetch;
 mod ready;
+mod survey;
 
 pub use listing::Freshness;
+pub(super) use survey::{Survey, conclude};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -110,8 +110,8 @@ async fn ask_record(lookup: &dyn Lookup, clock: &Clock, domain: &Domain, tries: 
     life::read_record(&result)
 }
 
-/// `_mta-sts.<domain>`
-fn record_name(domain: &Domain) -> Option<Name> {
+/// `_mta-sts.<domain>`, unless that is too long for a name.
+pub fn record_name(domain: &Domain) -> Option<Name> {
     domain.to_name().prepend_label("_mta-sts").ok()
 }
 

@@ -11,4 +11,4 @@ pub mod record;
 
 pub use fetch::{Fetch, FetchError, FetchSettings, FetchedPolicy, HttpsFetch, ProxyRules, RootsError};
 pub(crate) use lookup::is_newer;
-pub use lookup::{Looked, look};
+pub use lookup::{Looked, look, record_name};

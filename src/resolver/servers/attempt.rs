@@ -88,7 +88,9 @@ impl Attempt<'_> {
     /// Runs the try to its end; within its own time limits, so that dropping it is not needed.
     pub async fn run(self) -> Ended {
         let ended = if self.doubt_edns { self.without_edns_first().await } else { self.with(self.form()).await };
-        if let Some(reason) = ended.error_reason() {
+        if let Some(reason) = ended.error_reason()
+            && self.shared.settings.counted
+        {
             counter!(names::UPSTREAM_ERRORS, "reason" => reason).increment(1);
         }
         ended
@@ -315,7 +317,9 @@ impl Attempt<'_> {
 
     fn charge(&self, transport: &'static str) -> Result<(), Ended> {
         self.budget.query().map_err(|exceeded| Ended::Exceeded(exceeded.0))?;
-        counter!(names::UPSTREAM_QUERIES, "transport" => transport).increment(1);
+        if self.shared.settings.counted {
+            counter!(names::UPSTREAM_QUERIES, "transport" => transport).increment(1);
+        }
         Ok(())
     }
 }

@@ -128,6 +128,11 @@ impl Exchanger {
         Self { shared: Arc::new(Shared { network, clock, settings: settings.clone(), table, random, probes }) }
     }
 
+    /// The network that it asks over.
+    pub fn network(&self) -> Arc<dyn Network> {
+        Arc::clone(&self.shared.network)
+    }
+
     /// The address with the port that authoritative servers listen on.
     pub fn address(&self, ip: IpAddr) -> SocketAddr {
         SocketAddr::new(ip, self.shared.settings.upstream_port)

@@ -1,0 +1,320 @@
+//! Why a next hop has the policy that it has, for people (design §10).
+//!
+//! In: a next hop, what the engine knows of it, and a resolver and an HTTPS client of its own ([`Looker`]). Out: an
+//! [`Explanation`]. Never changes what is known: nothing is cached, stored, counted or put off, and every lookup begins
+//! at the root with nothing remembered.
+
+mod advice;
+mod model;
+mod recorder;
+mod sections;
+mod sts;
+pub mod text;
+mod tree;
+mod words;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use hickory_proto::rr::{Name, RecordType};
+
+pub use model::*;
+
+use self::recorder::Recorder;
+use self::sts::StsLook;
+use self::words::HostFacts;
+use super::dane::host::{examine, tlsa_name};
+use super::dane::mx::{MailHosts, mail_hosts};
+use super::dane::{self, DaneReport, HostReport, HostStatus};
+use super::decision::{DaneView, Decision, Outcome};
+use super::engine::{Engine, Survey, conclude};
+use super::merge::Sts;
+use super::mta_sts::Fetch;
+use super::reply;
+use crate::cache::entry::DaneEntry;
+use crate::cache::DaneVerdict;
+use crate::clock::Instant;
+use crate::config::{MapOptions, Override};
+use crate::dns::{Inspect, Security, StepTrust, ZoneStep};
+use crate::limits::{EXPLAIN_TIME, EXPLAIN_ZONES, MX_HOSTS_AT_ONCE};
+use crate::names::{Domain, NextHop, NotADestination, SMTP_PORT};
+
+/// What a fresh look is taken with. One for each look: what it learns must not make the next one less fresh.
+#[derive(Clone)]
+pub struct Looker {
+    /// A resolver that knows nothing yet.
+    pub dns: Arc<dyn Inspect>,
+    /// A client for policy files that asks that resolver.
+    pub fetch: Arc<dyn Fetch>,
+}
+
+/// What is asked: a next hop, at a map with these options.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The next hop.
+    pub hop: &'a NextHop,
+    /// Name of the map.
+    pub map_name: &'a str,
+    /// Its options.
+    pub map: &'a MapOptions,
+}
+
+/// Explains. Ends within [`EXPLAIN_TIME`] and a little.
+pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -> Explanation {
+    let Question { hop, map_name, map } = question;
+    let begun = engine.clock().instant();
+    let survey = engine.survey(hop, map, engine.clock().stamp());
+    let dns = Recorder::new(Arc::clone(&looker.dns), begun + EXPLAIN_TIME);
+    let look = Look { engine, looker, hop, dns, survey, until: begun + EXPLAIN_TIME };
+    let (mut report, sts) = tokio::join!(look.dane(), look.sts());
+    look.late_hosts(&mut report).await;
+    let chain = look.chain(&report).await;
+    let fresh = look.conclude(map, &report, sts.as_ref());
+    let standing = look.survey.at_hand.as_ref().unwrap_or(&fresh);
+    let hosts = report.hosts.iter().map(|host| look.host(host, &report, &standing.outcome)).collect();
+    let overridden = look.survey.override_.is_some();
+    let source = match (overridden, look.survey.at_hand.is_some()) {
+        (true, _) => Source::Override,
+        (false, true) => Source::Cache,
+        (false, false) => Source::Lookup,
+    };
+    let advice = advice::advice(&advice::Facts {
+        hop,
+        report: &report,
+        mx: look.mx_outcome(),
+        sts: sts.as_ref(),
+        survey: &look.survey,
+        decision: standing,
+        fresh: &fresh,
+    });
+    Explanation {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        next_hop: hop.to_string(),
+        map: map_name.to_owned(),
+        verdict: words::verdict(standing),
+        answer: look.answer(standing, source, map),
+        fresh: (!overridden).then(|| look.answer(&fresh, Source::Lookup, map)),
+        options: look.options(map),
+        mx: look.mx(),
+        hosts,
+        chain: chain.iter().map(sections::zone).collect(),
+        mta_sts: sts.map(|sts| sts.section),
+        cached: sections::cached(look.survey.known.as_ref(), engine.clock().stamp()),
+        advice,
+        took: (begun.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
+    }
+}
+
+impl Explanation {
+    /// For a key that is no next hop: Postfix gets NOTFOUND without any lookup.
+    pub fn of_no_destination(key: &str, map_name: &str, why: NotADestination) -> Self {
+        let answer = Answer {
+            reply: reply::Reply::NotFound.to_string(),
+            source: Source::Key,
+            ttl: None,
+            rule: format!("{why}: no policy is looked up for such a key"),
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            next_hop: key.to_owned(),
+            map: map_name.to_owned(),
+            verdict: Verdict::NoPolicy,
+            answer,
+            fresh: None,
+            options: Vec::new(),
+            mx: None,
+            hosts: Vec::new(),
+            chain: Vec::new(),
+            mta_sts: None,
+            cached: CacheSection::default(),
+            advice: Vec::new(),
+            took: 0.0,
+        }
+    }
+}
+
+/// One look, and what it is taken with.
+struct Look<'a> {
+    engine: &'a Engine,
+    looker: &'a Looker,
+    hop: &'a NextHop,
+    dns: Recorder,
+    survey: Survey,
+    until: Instant,
+}
+
+impl Look<'_> {
+    async fn dane(&self) -> DaneReport {
+        dane::evaluate(&self.dns, self.hop, self.survey.slow_after).await
+    }
+
+    async fn sts(&self) -> Option<StsLook> {
+        let NextHop::Domain { domain, port: None } = self.hop else { return None };
+        let before = self.survey.known.as_ref().and_then(|known| known.sts.as_ref());
+        Some(sts::look(&self.dns, &*self.looker.fetch, self.engine.clock(), domain, before, self.until).await)
+    }
+
+    /// Hosts that the verdict did not wait for: what is it that they are waiting for?
+    async fn late_hosts(&self, report: &mut DaneReport) {
+        let port = self.port();
+        let late = report.hosts.iter().enumerate();
+        let late: Vec<(usize, Domain, u16)> = late
+            .filter(|(_, host)| host.status == HostStatus::Unknown && host.failure.is_none())
+            .map(|(index, host)| (index, host.host.clone(), host.preference))
+            .collect();
+        let examined: Vec<(usize, HostReport)> = stream::iter(late)
+            .map(|(index, host, preference)| async move { (index, examine(&self.dns, host, preference, port).await) })
+            .buffer_unordered(MX_HOSTS_AT_ONCE)
+            .collect()
+            .await;
+        for (index, examined) in examined {
+            if let Some(place) = report.hosts.get_mut(index) {
+                *place = examined;
+            }
+        }
+    }
+
+    fn port(&self) -> u16 {
+        match self.hop {
+            NextHop::Domain { port, .. } => port.unwrap_or(SMTP_PORT),
+            NextHop::Host { port, .. } => *port,
+        }
+    }
+
+    /// The zones of all names that matter, outer ones first, each once.
+    async fn chain(&self, report: &DaneReport) -> Vec<ZoneStep> {
+        let mut names: Vec<Name> = Vec::new();
+        let mut add = |name: Name| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        };
+        match self.hop {
+            NextHop::Domain { domain, .. } => add(domain.to_name()),
+            NextHop::Host { host, .. } => add(host.to_name()),
+        }
+        for host in &report.hosts {
+            let name = host.host.to_name();
+            for rtype in [RecordType::A, RecordType::AAAA] {
+                if let Some(Ok(answer)) = self.dns.outcome(&name, rtype) {
+                    add(answer.canonical);
+                }
+            }
+            add(name);
+        }
+        let chains: Vec<Vec<ZoneStep>> = stream::iter(names.into_iter().take(EXPLAIN_ZONES))
+            .map(|name| async move { self.looker.dns.chain(&name).await })
+            .buffered(MX_HOSTS_AT_ONCE)
+            .collect()
+            .await;
+        let mut zones: Vec<ZoneStep> = Vec::new();
+        for step in chains.into_iter().flatten() {
+            match zones.iter_mut().find(|known| known.zone == step.zone) {
+                // Of two looks, the one that got further.
+                Some(known) if matches!(known.trust, StepTrust::Broken(_)) => *known = step,
+                Some(_) => {}
+                None => zones.push(step),
+            }
+        }
+        zones.truncate(EXPLAIN_ZONES);
+        zones
+    }
+
+    /// What a lookup for Postfix would come to now.
+    fn conclude(&self, map: &MapOptions, report: &DaneReport, sts: Option<&StsLook>) -> Decision {
+        let dane = self.survey.uses_dane.then(|| DaneView {
+            entry: Arc::new(DaneEntry {
+                verdict: report.verdict,
+                reason: report.reason.as_str().into(),
+                checked_at: self.engine.clock().wall(),
+                ttl: report.ttl,
+            }),
+            ttl: report.ttl,
+        });
+        let sts = sts.filter(|_| self.survey.uses_sts).map(|sts| sts.view.clone());
+        conclude(map, dane, sts, false)
+    }
+
+    fn answer(&self, decision: &Decision, source: Source, map: &MapOptions) -> Answer {
+        let rule = match &self.survey.override_ {
+            Some(Override::Policy(text)) => format!("policy.overrides says so: \"{text}\""),
+            Some(Override::Skip) => "policy.overrides says so: \"skip\"".to_owned(),
+            None => {
+                let dane = decision.dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
+                let sts = decision.sts.as_ref();
+                words::rule(dane, sts.map_or(Sts::None, |view| view.standing.column(map.strict_testing))).to_owned()
+            }
+        };
+        let dane = decision.dane.as_ref().map(|view| view.ttl);
+        let ttl = dane.into_iter().chain(decision.sts.as_ref().map(|view| view.ttl)).min();
+        Answer { reply: reply::render(decision, self.hop, map).to_string(), source, ttl, rule }
+    }
+
+    /// What is set differently from a plain map.
+    fn options(&self, map: &MapOptions) -> Vec<String> {
+        let off = |name: &str, on: bool| (!on).then(|| format!("{name} is turned off"));
+        let has_sts = matches!(self.hop, NextHop::Domain { port: None, .. });
+        let strict = map.strict_testing.then(|| "testing policies count as enforce (strict-testing)".to_owned());
+        let sts = off("MTA-STS", self.survey.uses_sts).filter(|_| has_sts);
+        off("DANE", self.survey.uses_dane).into_iter().chain(sts).chain(strict).collect()
+    }
+
+    /// What came of the MX lookup.
+    fn mx_outcome(&self) -> Option<recorder::Outcome> {
+        match self.hop {
+            NextHop::Domain { domain, .. } => self.dns.outcome(&domain.to_name(), RecordType::MX),
+            NextHop::Host { .. } => None,
+        }
+    }
+
+    fn mx(&self) -> Option<MxSection> {
+        let NextHop::Domain { domain, .. } = self.hop else { return None };
+        let outcome = self.mx_outcome()?;
+        let (note, left_out) = match &outcome {
+            Err(_) => (None, 0),
+            Ok(answer) => match mail_hosts(domain, answer) {
+                MailHosts::Nobody(why) => (Some(why.to_string()), 0),
+                MailHosts::Hosts { left_out, .. } if answer.records().is_empty() => {
+                    (Some("no MX records: the domain itself receives mail (RFC 5321 §5.1)".to_owned()), left_out)
+                }
+                MailHosts::Hosts { left_out, .. } => (None, left_out),
+            },
+        };
+        Some(MxSection { lookup: sections::looked(&domain.to_name(), RecordType::MX, &outcome), note, left_out })
+    }
+
+    fn host(&self, host: &HostReport, report: &DaneReport, outcome: &Outcome) -> HostSection {
+        let name = host.host.to_name();
+        let mut lookups = Vec::new();
+        let mut add = |name: &Name, rtype| {
+            let outcome = self.dns.outcome(name, rtype)?;
+            lookups.push(sections::looked(name, rtype, &outcome));
+            outcome.ok()
+        };
+        let addresses = [add(&name, RecordType::A), add(&name, RecordType::AAAA)];
+        add(&name, RecordType::CNAME);
+        let canonical = addresses.into_iter().flatten().map(|answer| answer.canonical).find(|other| *other != name);
+        let mut tlsa = Vec::new();
+        for base in canonical.into_iter().chain([name]) {
+            let Some(owner) = tlsa_name(&base, self.port()) else { continue };
+            let Some(answer) = add(&owner, RecordType::TLSA) else { continue };
+            if tlsa.is_empty() && answer.security.is_secure() {
+                tlsa = sections::tlsa_sections(&answer);
+            }
+        }
+        let secure_mx = report.mx.is_none_or(Security::is_secure);
+        let facts = HostFacts { host: &host.host, status: host.status, secure_mx };
+        HostSection {
+            host: host.host.to_string(),
+            preference: host.preference,
+            status: host.status,
+            addresses: host.addresses,
+            lookups,
+            base: host.base.as_ref().map(ToString::to_string),
+            tlsa,
+            failure: host.failure.as_ref().map(sections::failure),
+            delivery: words::delivery(outcome, &facts),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The words of an explanation: which rule decided, and what Postfix does with a host. Pure.
+
+use super::model::{Delivery, DeliveryKind, Verdict};
+use crate::cache::DaneVerdict;
+use crate::config::ReportLevel;
+use crate::names::Domain;
+use crate::policy::dane::HostStatus;
+use crate::policy::decision::{Decision, Outcome};
+use crate::policy::merge::Sts;
+
+/// The row of the combination table (design §4) that decided.
+pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
+    match (dane, sts) {
+        (DaneVerdict::DaneOnly, _) => {
+            "every MX host that counts has usable TLSA records and the MX records are signed: DANE alone, whatever \
+             MTA-STS says"
+        }
+        (DaneVerdict::Dane, _) => {
+            "the MX records are signed and some MX hosts have usable TLSA records: DANE per host; MTA-STS must not \
+             override it (RFC 8461 §2)"
+        }
+        (DaneVerdict::DaneWeak, Sts::Secure) => {
+            "TLSA records are there, but the MX records are not signed or none is usable; an MTA-STS policy \
+             authenticates: MTA-STS"
+        }
+        (DaneVerdict::DaneWeak, Sts::None | Sts::Temporary) => {
+            "TLSA records are there, but the MX records are not signed or none is usable; no MTA-STS policy enforces \
+             anything: DANE per host"
+        }
+        (DaneVerdict::Partial, Sts::Secure) => {
+            "an MX host that cannot be looked up might have TLSA records, and MTA-STS must not override those: mail \
+             waits"
+        }
+        (DaneVerdict::Partial, Sts::None | Sts::Temporary) => {
+            "an MX host that cannot be looked up might have TLSA records: DANE, so that nothing is downgraded"
+        }
+        (DaneVerdict::Temporary, _) => {
+            "DNS does not say which hosts receive mail or whether they have TLSA records: mail waits, for sending it \
+             might be a downgrade"
+        }
+        (DaneVerdict::None, Sts::Secure) => "no DANE; an MTA-STS policy is in force: MTA-STS",
+        (DaneVerdict::None, Sts::Temporary) => {
+            "no DANE; an MTA-STS policy cannot be had and none is known from before: as if there were none (RFC 8461 \
+             §5.1)"
+        }
+        (DaneVerdict::None, Sts::None) => "no DANE, and no MTA-STS policy that enforces anything: no policy",
+    }
+}
+
+/// The answer in one word. `usable_host`: some MX host is authenticated by DANE.
+pub(super) fn verdict(decision: &Decision) -> Verdict {
+    let dane = decision.dane.as_ref().map(|view| view.entry.verdict);
+    match &decision.outcome {
+        Outcome::DaneOnly | Outcome::Secure(_) => Verdict::Protected,
+        Outcome::Dane if dane == Some(DaneVerdict::Dane) => Verdict::Protected,
+        Outcome::Dane => Verdict::Weak,
+        Outcome::Override(text) => match level(text) {
+            "none" | "may" | "encrypt" => Verdict::Weak,
+            _ => Verdict::Protected,
+        },
+        Outcome::ReportTesting(..) | Outcome::ReportFailure(..) => Verdict::Weak,
+        Outcome::NotFound => Verdict::NoPolicy,
+        Outcome::Temporary(_) => Verdict::Held,
+    }
+}
+
+/// What counts of an MX host when Postfix delivers.
+pub(super) struct HostFacts<'a> {
+    /// Its name.
+    pub host: &'a Domain,
+    /// What DANE makes of it.
+    pub status: HostStatus,
+    /// Whether the MX records that lead to it are signed (or there are none: a host in brackets).
+    pub secure_mx: bool,
+}
+
+/// What Postfix does with a host, given an answer.
+pub(super) fn delivery(outcome: &Outcome, host: &HostFacts<'_>) -> Delivery {
+    let (kind, text) = match outcome {
+        _ if host.status == HostStatus::Ignored => (DeliveryKind::NotUsed, "has no address: never tried".to_owned()),
+        Outcome::DaneOnly | Outcome::Dane => by_dane(host),
+        Outcome::Secure(held) if held.policy.mx.iter().any(|pattern| pattern.matches(host.host)) => {
+            (DeliveryKind::Authenticated, "only with a valid certificate for its name (web PKI)".to_owned())
+        }
+        Outcome::Secure(_) => {
+            (DeliveryKind::NotUsed, "matches no mx line of the MTA-STS policy: refused".to_owned())
+        }
+        Outcome::Override(text) => by_level(level(text)),
+        Outcome::ReportTesting(level, _) | Outcome::ReportFailure(level, _) => match level {
+            ReportLevel::May => by_level("may"),
+            ReportLevel::Encrypt => by_level("encrypt"),
+        },
+        Outcome::NotFound => (
+            DeliveryKind::ClearPossible,
+            "Postfix's own default; with level `may`, TLS where it is offered, else in the clear".to_owned(),
+        ),
+        Outcome::Temporary(_) => (DeliveryKind::Deferred, "mail waits, and is tried again".to_owned()),
+    };
+    Delivery { kind, text }
+}
+
+fn by_dane(host: &HostFacts<'_>) -> (DeliveryKind, String) {
+    let (kind, text) = match host.status {
+        HostStatus::Usable if host.secure_mx => {
+            (DeliveryKind::Authenticated, "only with a certificate that matches its TLSA records")
+        }
+        HostStatus::Usable => (
+            DeliveryKind::Encrypted,
+            "only with a certificate that matches its TLSA records; but the MX records are not signed, so the name of \
+             the host itself could be forged",
+        ),
+        HostStatus::Unusable => {
+            (DeliveryKind::Encrypted, "TLS is required, but authenticates nobody: no TLSA record is usable")
+        }
+        HostStatus::NoTlsa => {
+            (DeliveryKind::ClearPossible, "no TLSA records: TLS where it is offered, else in the clear")
+        }
+        HostStatus::Ignored => (DeliveryKind::NotUsed, "has no address: never tried"),
+        HostStatus::Unknown => (DeliveryKind::Deferred, "skipped until its DNS answers; other hosts are tried"),
+    };
+    (kind, text.to_owned())
+}
+
+fn by_level(level: &str) -> (DeliveryKind, String) {
+    let kind = match level {
+        "none" | "may" => DeliveryKind::ClearPossible,
+        "encrypt" => DeliveryKind::Encrypted,
+        _ => DeliveryKind::Authenticated,
+    };
+    let text = match kind {
+        DeliveryKind::ClearPossible => "TLS at most where it is offered, else in the clear",
+        DeliveryKind::Encrypted => "TLS is required, but authenticates nobody",
+        _ => "only to an authenticated host, as this level says",
+    };
+    (kind, format!("level {level}: {text}"))
+}
+
+/// The security level in a policy text: its first word.
+fn level(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}

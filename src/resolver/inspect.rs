@@ -1,0 +1,155 @@
+//! The chain of trust zone by zone, for people who want to see where it breaks.
+//!
+//! In: a name. Out: [`ZoneStep`]s from the root down, from what the engine believes and why. Decides nothing: it asks
+//! the same parts that answers come from.
+
+use std::sync::Arc;
+
+use hickory_proto::rr::{Name, RecordType};
+use tokio::time::timeout_at;
+
+use super::core::Context;
+use super::delegation::Zone;
+use super::resolution::{End, Resolution};
+use super::rrset::RrSet;
+use super::trust::ZoneTrust;
+use super::validate::{DnsKey, Ds, Trust};
+use super::{Engine, Flags};
+use crate::clock::{Instant, UnixTime};
+use crate::dns::{BoxFuture, Cause, DsRecord, Failure, Insecurity, Inspect, KeyRecord, StepTrust, ZoneStep};
+use crate::limits;
+
+impl Inspect for Engine {
+    fn chain<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Vec<ZoneStep>> {
+        Box::pin(self.walk(name.to_lowercase()))
+    }
+}
+
+impl Engine {
+    async fn walk(&self, name: Name) -> Vec<ZoneStep> {
+        let context = self.core.context(false);
+        let until = self.core.clock.instant() + limits::EXPLAIN_CHAIN_TIME;
+        let mut steps: Vec<ZoneStep> = Vec::new();
+        let mut zone: Option<Arc<Zone>> = None;
+        for labels in 0..=name.iter().count() {
+            let apex = name.trim_to(labels);
+            let Some(next) = self.zone_at(&apex, zone.as_ref(), until).await else { continue };
+            let step = self.step(&context, &next, steps.last(), until).await;
+            let broken = matches!(step.trust, StepTrust::Broken(_));
+            steps.push(step);
+            zone = Some(next);
+            if broken {
+                break;
+            }
+        }
+        steps
+    }
+
+    /// The zone with this apex, if it is one: a known cut, or a name with NS records on the servers of the zone above.
+    async fn zone_at(&self, apex: &Name, above: Option<&Arc<Zone>>, until: Instant) -> Option<Arc<Zone>> {
+        let known = self.core.zones.deepest(apex, false, self.core.now());
+        let Some(above) = above.filter(|_| known.name != *apex) else { return Some(known) };
+        let found = timeout_at(until, self.resolve(apex, RecordType::NS, Flags::default())).await.ok()?.ok()?;
+        // The lookup may just have met the cut.
+        let known = self.core.zones.deepest(apex, false, self.core.now());
+        let is_apex = found.end == End::Records && found.canonical == *apex;
+        if known.name == *apex {
+            return Some(known);
+        }
+        is_apex.then(|| self.core.zone_on_same_servers(apex, above))
+    }
+
+    async fn step(&self, context: &Context, zone: &Arc<Zone>, above: Option<&ZoneStep>, until: Instant) -> ZoneStep {
+        let apex = &zone.name;
+        let late = || Failure::new(apex.clone(), RecordType::DNSKEY, Cause::Timeout).in_zone(apex);
+        let trust = timeout_at(until, self.core.trust_of(context, zone)).await.unwrap_or_else(|_| Err(late()));
+        let anchor = self.core.anchors().get(apex).cloned();
+        let anchored = anchor.is_some();
+        let delegated = match (&anchor, apex.is_root()) {
+            (None, false) => self.look(apex, RecordType::DS, false, until).await,
+            (Some(_), _) | (None, true) => None,
+        };
+        let named = anchor.unwrap_or_else(|| Trust::from_sets(delegated.as_deref().and_then(|found| records(found))));
+        let shown = match &trust {
+            Ok(ZoneTrust::Insecure) => None,
+            Ok(ZoneTrust::Secure(_)) => self.look(apex, RecordType::DNSKEY, false, until).await,
+            // What did not validate, for comparison.
+            Err(failure) if failure.is_bogus() => self.look(apex, RecordType::DNSKEY, true, until).await,
+            Err(_) => None,
+        };
+        let keys = shown.as_deref().and_then(|found| records(found));
+        ZoneStep {
+            zone: apex.clone(),
+            servers: self.core.at_hand(zone).iter().map(|server| server.ip()).collect(),
+            anchored,
+            ds: ds_records(&named),
+            keys: keys.map(|set| key_records(set, &named)).unwrap_or_default(),
+            signed_until: keys.and_then(|set| signed_until(set, self.core.clock.wall())),
+            trust: match trust {
+                Ok(ZoneTrust::Secure(_)) => StepTrust::Secure,
+                Ok(ZoneTrust::Insecure) => {
+                    StepTrust::Insecure(why_insecure(zone, above, anchored, &named, delegated.as_deref()))
+                }
+                Err(failure) => StepTrust::Broken(Box::new(failure)),
+            },
+        }
+    }
+
+    /// What is there, or nothing where that cannot be had in time.
+    async fn look(&self, apex: &Name, rtype: RecordType, unchecked: bool, until: Instant) -> Option<Arc<Resolution>> {
+        let flags = Flags { checking_disabled: unchecked };
+        timeout_at(until, self.resolve(apex, rtype, flags)).await.ok()?.ok()
+    }
+}
+
+/// The RRset that was asked for.
+fn records(found: &Resolution) -> Option<&RrSet> {
+    found.answer.last().filter(|_| found.end == End::Records).map(|part| &*part.set)
+}
+
+fn why_insecure(
+    zone: &Zone,
+    above: Option<&ZoneStep>,
+    anchored: bool,
+    named: &Trust,
+    delegated: Option<&Resolution>,
+) -> Insecurity {
+    match above.map(|above| &above.trust) {
+        _ if anchored || !named.ds.is_empty() => Insecurity::UnknownAlgorithms,
+        Some(StepTrust::Insecure(Insecurity::NoAnchor)) | None => Insecurity::NoAnchor,
+        Some(StepTrust::Insecure(_)) => Insecurity::Above,
+        Some(StepTrust::Secure | StepTrust::Broken(_)) if zone.forward.is_some() => Insecurity::Forwarded,
+        Some(StepTrust::Secure | StepTrust::Broken(_)) => match delegated {
+            Some(denied) if denied.security.is_secure() => Insecurity::NoDs,
+            Some(_) | None => Insecurity::Unproven,
+        },
+    }
+}
+
+fn ds_records(named: &Trust) -> Vec<DsRecord> {
+    let records = named.ds.iter().map(|ds: &Ds| DsRecord {
+        tag: ds.tag,
+        algorithm: ds.algorithm,
+        digest: ds.digest_type,
+        supported: ds.is_supported(),
+    });
+    records.take(limits::EXPLAIN_RECORDS).collect()
+}
+
+fn key_records(set: &RrSet, named: &Trust) -> Vec<KeyRecord> {
+    let keys = set.rdatas.iter().filter_map(|rdata| DnsKey::parse(rdata));
+    let records = keys.map(|key| KeyRecord {
+        tag: key.tag,
+        algorithm: key.algorithm,
+        sep: key.is_sep(),
+        revoked: key.is_revoked(),
+        named: named.keys.iter().any(|anchor| anchor.public == key.public) || key.matches_any(&set.name, &named.ds),
+    });
+    records.take(limits::EXPLAIN_RECORDS).collect()
+}
+
+/// The end of the last signature; its 32 bits are taken as nearest to `now` (RFC 4034 §3.1.5).
+fn signed_until(set: &RrSet, now: UnixTime) -> Option<UnixTime> {
+    let near = |end: u32| now + i64::from(end.wrapping_sub(now as u32) as i32);
+    set.sigs.iter().map(|sig| near(sig.expiration)).max()
+}
