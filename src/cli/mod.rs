@@ -6,6 +6,7 @@
 mod ask;
 mod check_config;
 mod dump;
+mod explain;
 mod export;
 mod healthcheck;
 mod purge;
@@ -42,6 +43,8 @@ enum Command {
     Serve,
     /// Ask for the policy of one domain, or `[host]:port`.
     Query(query::Query),
+    /// Explain the policy of one domain, or `[host]:port`: what was found, what is wrong, and whose it is to mend.
+    Explain(explain::Explain),
     /// Show everything that is cached.
     Dump(dump::Dump),
     /// Print the cached policies as a Postfix texthash map.
@@ -63,6 +66,7 @@ pub fn run() -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(sources),
         Command::Query(query) => query.run(&sources),
+        Command::Explain(explain) => explain.run(&sources),
         Command::Dump(dump) => dump.run(&sources),
         Command::Export => export::run(&sources),
         Command::Purge(purge) => purge.run(&sources),

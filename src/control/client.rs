@@ -78,3 +78,20 @@ pub fn encode(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::parameter;
+
+    #[test]
+    fn parameters_come_back_as_they_were_sent() {
+        for text in ["example.com", "[mx.example.com]:587", "bücher.example", "a b&c=d%e", ""] {
+            let query = format!("map=QUERY&key={}", encode(text));
+            assert_eq!(parameter(&query, "key").as_deref(), Some(text));
+            assert_eq!(parameter(&query, "other"), None);
+        }
+        assert_eq!(parameter("key=%4", "key"), None);
+        assert_eq!(parameter("key=%ff", "key"), None);
+    }
+}

@@ -4,6 +4,7 @@
 //! whole. Never listens on a network; never decides: it asks the policy engine as Postfix does.
 
 pub mod client;
+pub mod explanations;
 pub mod listing;
 pub mod report;
 mod routes;
@@ -22,6 +23,9 @@ pub const SOCKET_NAME: &str = "control.socket";
 pub trait Operations: Send + Sync + 'static {
     /// The engine that answers Postfix.
     fn policy(&self) -> &policy::Engine;
+
+    /// Explains, within bounds.
+    fn explanations(&self) -> &explanations::Explanations;
 
     /// The options of the map of that name, as Postfix would get it.
     fn map(&self, name: &str) -> Option<MapOptions>;

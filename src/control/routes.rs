@@ -3,24 +3,26 @@
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
+use super::explanations::Form;
 use super::report::examine;
 use super::{Operations, listing};
 use crate::clock::Clock;
 use crate::config::MapOptions;
-use crate::http::Text;
+use crate::http::{Head, Text, parameter};
 use crate::names::NextHop;
 
 /// Answers one request.
-pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, method: &Method, target: &str) -> Text {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    match (method, path) {
+pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, head: &Head) -> Text {
+    let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+    match (&head.method, path) {
+        (&Method::GET, "/explain") => explain(operations, query, head.wants_json).await,
         (&Method::GET, "/query") => query_domain(operations, clock, query).await,
         (&Method::GET, "/ready") => ready(operations),
         (&Method::GET, "/status") => json(&operations.status()),
         (&Method::GET, "/dump") => dump(operations, clock),
         (&Method::GET, "/export") => export(operations, clock),
         (&Method::POST, "/purge") => purge(operations, query).await,
-        (_, "/query" | "/ready" | "/status" | "/dump" | "/export" | "/purge") => {
+        (_, "/explain" | "/query" | "/ready" | "/status" | "/dump" | "/export" | "/purge") => {
             Text::plain(StatusCode::METHOD_NOT_ALLOWED, "POST for purge, GET for all else\n")
         }
         _ => Text::plain(StatusCode::NOT_FOUND, "not found\n"),
@@ -38,6 +40,17 @@ async fn query_domain<O: Operations>(operations: &O, clock: &Clock, query: &str)
         return Text::plain(StatusCode::NOT_FOUND, format!("no map named {name}\n"));
     };
     json(&examine(operations.policy(), clock, &hop, &name, &map).await)
+}
+
+async fn explain<O: Operations>(operations: &O, query: &str, accepts_json: bool) -> Text {
+    let Some(key) = parameter(query, "key") else { return Text::plain(StatusCode::BAD_REQUEST, "key= expected\n") };
+    let name = parameter(query, "map").unwrap_or_else(|| "QUERY".to_owned());
+    let Some(map) = operations.map(&name) else {
+        return Text::plain(StatusCode::NOT_FOUND, format!("no map named {name}\n"));
+    };
+    let form =
+        if accepts_json || parameter(query, "format").as_deref() == Some("json") { Form::Json } else { Form::Text };
+    operations.explanations().page(&key, &name, &map, form).await
 }
 
 fn ready<O: Operations>(operations: &O) -> Text {
@@ -80,39 +93,5 @@ pub(super) fn json(value: &impl Serialize) -> Text {
     match serde_json::to_string(value) {
         Ok(body) => Text { status: StatusCode::OK, media_type: "application/json", body: body + "\n" },
         Err(error) => Text::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
-/// One parameter of a query string, percent-decoded.
-pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
-    let (_, value) = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
-    let mut octets = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(octet) = rest.next() {
-        octets.push(match octet {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            octet => octet,
-        });
-    }
-    String::from_utf8(octets).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::client::encode;
-
-    #[test]
-    fn parameters_come_back_as_they_were_sent() {
-        for text in ["example.com", "[mx.example.com]:587", "bücher.example", "a b&c=d%e", ""] {
-            let query = format!("map=QUERY&key={}", encode(text));
-            assert_eq!(parameter(&query, "key").as_deref(), Some(text));
-            assert_eq!(parameter(&query, "other"), None);
-        }
-        assert_eq!(parameter("key=%4", "key"), None);
-        assert_eq!(parameter("key=%ff", "key"), None);
     }
 }

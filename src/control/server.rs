@@ -88,9 +88,9 @@ pub async fn run<O: Operations>(
         let open = metrics::gauge!(CONNECTIONS, "listener" => "control");
         open.increment(1.0);
         connections.spawn(async move {
-            let serve = serve_connection(stream, false, move |method, target| {
+            let serve = serve_connection(stream, false, move |head| {
                 let (operations, clock) = (operations.clone(), clock.clone());
-                async move { routes::respond(&*operations, &clock, &method, &target).await }
+                async move { routes::respond(&*operations, &clock, &head).await }
             });
             let _ = timeout(limits::CONTROL_CONNECTION_TIME, serve).await;
             open.decrement(1.0);

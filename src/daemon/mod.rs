@@ -81,7 +81,9 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         max_connections: config.socketmap.max_connections,
     };
     servers.spawn(socketmap::run(sockets.socketmap, server, stopped()));
-    servers.spawn(crate::http::run(sockets.http, status.clone(), stopped()));
+    let explanations = Arc::new(parts.explanations());
+    let explains = operations::OverHttp { lookups: lookups.clone(), explanations: explanations.clone() };
+    servers.spawn(crate::http::run(sockets.http, status.clone(), Arc::new(explains), stopped()));
     if !sockets.dns.is_empty() {
         let forwarded = config.resolver.forward.iter().filter_map(|forward| Some(forward.zone.as_ref()?.to_name()));
         let allow = config.dns.allow.clone();
@@ -93,6 +95,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
             lookups: lookups.clone(),
             status: status.clone(),
             parts: parts.clone(),
+            explanations,
             state_dir: config.state_dir.clone(),
             clock: clock.clone(),
             started,

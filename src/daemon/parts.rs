@@ -14,8 +14,10 @@ use crate::cache::store::{Loaded, LockError, Store};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, LogLevel};
+use crate::control::explanations::Explanations;
 use crate::limits;
 use crate::names::NextHop;
+use crate::policy::explain::Looker;
 use crate::policy::mta_sts::fetch::HttpsFetch;
 use crate::policy::{self, EngineSettings};
 use crate::resolver;
@@ -102,6 +104,18 @@ impl Parts {
         let keep = Arc::new(KeptInStore(store.clone()));
         let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
         Ok(Self { resolver, policy, fetch, kept: Some(Kept { store, keeper }) })
+    }
+
+    /// What a fresh look at a domain is taken with.
+    pub fn looker(&self) -> Looker {
+        let dns = Arc::new(self.resolver.apart());
+        Looker { fetch: Arc::new(self.fetch.over(dns.clone())), dns }
+    }
+
+    /// Explanations of next hops, each with a look of its own.
+    pub fn explanations(&self) -> Explanations {
+        let parts = self.clone();
+        Explanations::new(self.policy.clone(), Box::new(move || parts.looker()))
     }
 
     /// Replaces the configured trust anchors; what was learnt of unchanged ones stays.

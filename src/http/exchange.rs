@@ -16,6 +16,34 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::limits;
 
+/// What counts of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Its Host header.
+    pub host: Option<String>,
+    /// Its Sec-Fetch-Site header: from what kind of page a browser asks.
+    pub fetch_site: Option<String>,
+    /// Whether its Accept header asks for JSON.
+    pub wants_json: bool,
+}
+
+impl Head {
+    fn of(request: &Request<Incoming>) -> Self {
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        Self {
+            method: request.method().clone(),
+            target: request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            host: header("host").map(str::to_owned),
+            fetch_site: header("sec-fetch-site").map(str::to_owned),
+            wants_json: header("accept").is_some_and(|accept| accept.contains("application/json")),
+        }
+    }
+}
+
 /// A response of a status, a media type and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -52,16 +80,13 @@ impl Text {
 pub async fn serve_connection<I, H, F>(io: I, keep_alive: bool, handle: H)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Method, String) -> F + Send + Sync + 'static,
+    H: Fn(Head) -> F + Send + Sync + 'static,
     F: Future<Output = Text> + Send,
 {
     let handle = Arc::new(handle);
     let service = service_fn(move |request: Request<Incoming>| {
         let handle = handle.clone();
-        async move {
-            let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-            Ok::<_, Infallible>(handle(request.method().clone(), target).await.into_response())
-        }
+        async move { Ok::<_, Infallible>(handle(Head::of(&request)).await.into_response()) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -5,9 +5,13 @@
 //! anything about a single domain.
 
 mod exchange;
+mod explain;
+mod query;
 mod server;
 
-pub use exchange::{Text, serve_connection};
+pub use exchange::{Head, Text, serve_connection};
+pub use explain::Explains;
+pub use query::parameter;
 pub use server::{Scope, respond, run};
 
 /// What the pages say. Asked for each time; must answer at once.

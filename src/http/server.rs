@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Pages;
 use super::exchange::{Text, serve_connection};
+use super::{Explains, Pages, explain};
 use crate::limits;
 use crate::telemetry::metrics as names;
 
@@ -24,12 +24,17 @@ pub enum Scope {
 }
 
 /// Serves until `shutdown` ends, then gives exchanges that have begun a moment.
-pub async fn run<P: Pages>(listeners: Vec<TcpListener>, pages: Arc<P>, shutdown: impl Future<Output = ()>) {
+pub async fn run<P: Pages, E: Explains>(
+    listeners: Vec<TcpListener>,
+    pages: Arc<P>,
+    explains: Arc<E>,
+    shutdown: impl Future<Output = ()>,
+) {
     let (close, closing) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
-        acceptors.spawn(accept(listener, pages.clone(), places.clone(), closing.clone()));
+        acceptors.spawn(accept(listener, (pages.clone(), explains.clone()), places.clone(), closing.clone()));
     }
     drop(closing);
     shutdown.await;
@@ -37,9 +42,9 @@ pub async fn run<P: Pages>(listeners: Vec<TcpListener>, pages: Arc<P>, shutdown:
     while acceptors.join_next().await.is_some() {}
 }
 
-async fn accept<P: Pages>(
+async fn accept<P: Pages, E: Explains>(
     listener: TcpListener,
-    pages: Arc<P>,
+    (pages, explains): (Arc<P>, Arc<E>),
     places: Arc<Semaphore>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -55,20 +60,26 @@ async fn accept<P: Pages>(
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "HTTP connection not accepted");
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let pages = pages.clone();
+        let (pages, explains) = (pages.clone(), explains.clone());
         let open = metrics::gauge!(names::CONNECTIONS, "listener" => "http");
         open.increment(1.0);
         connections.spawn(async move {
-            let serve = serve_connection(stream, true, move |method, target| {
-                std::future::ready(respond(&*pages, Scope::All, &method, &target))
+            let serve = serve_connection(stream, true, move |head| {
+                let (pages, explains) = (pages.clone(), explains.clone());
+                async move {
+                    match head.target.split('?').next() {
+                        Some("/explain") => explain::respond(&*explains, peer.ip(), &head).await,
+                        _ => respond(&*pages, Scope::All, &head.method, &head.target),
+                    }
+                }
             });
             // Kept alive for a few scrapes at most; clients of metrics connect again.
             let _ = timeout(limits::HTTP_CONNECTION_TIME, serve).await;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postseal::http::{Pages, run};
+use futures_util::future::BoxFuture;
+use hyper::StatusCode;
+use postseal::http::{Explains, Pages, Text, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -19,11 +21,17 @@ impl Pages for Still {
     }
 }
 
+impl Explains for Still {
+    fn explain(&self, key: String, json: bool) -> BoxFuture<'static, Text> {
+        Box::pin(async move { Text::plain(StatusCode::OK, format!("{key}, JSON {json}\n")) })
+    }
+}
+
 async fn start() -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let (shutdown, stop) = oneshot::channel();
-    let server = tokio::spawn(run(vec![listener], Arc::new(Still), async {
+    let server = tokio::spawn(run(vec![listener], Arc::new(Still), Arc::new(Still), async {
         let _ = stop.await;
     }));
     (address, shutdown, server)
@@ -94,4 +102,21 @@ async fn a_65th_connection_waits_until_one_of_64_ends() {
     })
     .await
     .expect("served once the silent ones were dropped");
+}
+
+#[tokio::test]
+async fn explanations_need_a_host_header_that_names_this_host() {
+    let (address, shutdown, server) = start().await;
+    for (host, header, status, body) in [
+        ("localhost", "X: y", "200", "example.com, JSON false"),
+        ("127.0.0.1", "Accept: application/json", "200", "example.com, JSON true"),
+        ("postseal.example", "X: y", "403", "loopback"),
+        ("localhost", "Sec-Fetch-Site: cross-site", "403", "loopback"),
+    ] {
+        let head = format!("Host: {host}\r\n{header}\r\nConnection: close\r\n\r\n");
+        let response = exchange(address, &format!("GET /explain?domain=example.com HTTP/1.1\r\n{head}")).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")) && response.contains(body), "{host}: {response}");
+    }
+    shutdown.send(()).expect("running");
+    server.await.expect("ended");
 }

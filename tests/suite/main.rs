@@ -21,6 +21,7 @@ mod dnssec_properties;
 mod dnssec_rules;
 mod dnssec_vectors;
 mod docs;
+mod explain;
 mod http_pages;
 mod layering;
 mod lossy_networks;

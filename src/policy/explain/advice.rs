@@ -148,10 +148,8 @@ fn of_cache(facts: &Facts<'_>) -> Option<Advice> {
     let cached = facts.survey.override_.is_none() && facts.survey.at_hand.is_some();
     let differs = facts.decision.outcome.label() != facts.fresh.outcome.label();
     (cached && differs).then(|| {
-        let problem = format!(
-            "the answer comes from the cache; a lookup now would answer {}",
-            facts.fresh.outcome.label()
-        );
+        let problem =
+            format!("the answer comes from the cache; a lookup now would answer {}", facts.fresh.outcome.label());
         new(OURS, problem, format!("wait until it ends, or `postseal purge {}`", facts.hop))
     })
 }
@@ -190,7 +188,9 @@ fn remedy(failure: &Failure, zone: &str) -> String {
         Cause::Bogus(bogus) => bogus_remedy(bogus, failure, zone),
         Cause::Timeout => format!("the name servers of {zone} have to answer; they are silent, as seen from here"),
         Cause::ServFail => format!("the name servers of {zone} have to answer without error"),
-        Cause::Lame => format!("the servers to which {zone} is delegated have to serve it, or the delegation to change"),
+        Cause::Lame => {
+            format!("the servers to which {zone} is delegated have to serve it, or the delegation to change")
+        }
         Cause::NoServers => format!("the name servers of {zone} need addresses that can be reached from here"),
         Cause::Malformed => format!("the name servers of {zone} have to send well-formed answers"),
         Cause::AliasChain => "the CNAME and DNAME records on the way have to end at a name, soon".to_owned(),

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn unlimited_width_gives_one_line_for_each_node() {
-        let expected = "example.com: held\n├─ mx.example.com only with a certificate that matches\n│  └─ A 192.0.2.1\n└─ end\n";
+        let expected =
+            "example.com: held\n├─ mx.example.com only with a certificate that matches\n│  └─ A 192.0.2.1\n└─ end\n";
         assert_eq!(sample().render(Style::default()), expected);
     }
 
@@ -140,6 +141,9 @@ mod tests {
     fn colours_stand_around_the_head_and_count_no_columns() {
         let style = Style { width: Some(24), colour: true };
         let text = sample().render(style);
-        assert!(text.starts_with("\x1b[31mexample.com:\x1b[0m held\n├─ \x1b[32mmx.example.com\x1b[0m only\n"), "{text:?}");
+        assert!(
+            text.starts_with("\x1b[31mexample.com:\x1b[0m held\n├─ \x1b[32mmx.example.com\x1b[0m only\n"),
+            "{text:?}"
+        );
     }
 }

@@ -82,9 +82,7 @@ pub(super) fn delivery(outcome: &Outcome, host: &HostFacts<'_>) -> Delivery {
         Outcome::Secure(held) if held.policy.mx.iter().any(|pattern| pattern.matches(host.host)) => {
             (DeliveryKind::Authenticated, "only with a valid certificate for its name (web PKI)".to_owned())
         }
-        Outcome::Secure(_) => {
-            (DeliveryKind::NotUsed, "matches no mx line of the MTA-STS policy: refused".to_owned())
-        }
+        Outcome::Secure(_) => (DeliveryKind::NotUsed, "matches no mx line of the MTA-STS policy: refused".to_owned()),
         Outcome::Override(text) => by_level(level(text)),
         Outcome::ReportTesting(level, _) | Outcome::ReportFailure(level, _) => match level {
             ReportLevel::May => by_level("may"),

@@ -64,6 +64,12 @@ impl HttpsFetch {
         Ok(Self { lookup, settings, clock, tls })
     }
 
+    /// The same client, its addresses from another resolver.
+    pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
+        let tls = RwLock::new(Arc::clone(&self.tls.read()));
+        Self { lookup, settings: self.settings.clone(), clock: self.clock.clone(), tls }
+    }
+
     /// Reads the CA file again; after an error, the old CAs stay.
     pub fn reload_roots(&self) -> Result<(), RootsError> {
         let fresh = client_config(self.settings.ca_file.as_deref(), &self.clock)?;
