@@ -2,7 +2,7 @@
 # and adds its counts with `tally`.
 
 export CARGO_TERM_COLOR=never
-BINARY=${CARGO_TARGET_DIR:-target}/release/postseal
+BINARY=${CARGO_TARGET_DIR:-target}/shipped/postseal # made by the build stage, as images and packages have it
 SHARED=${CI_SHARED:-../shared} # scenarios and the differential tester
 PYTHON=/usr/bin/python3 # the one that Debian's python3-* packages belong to
 

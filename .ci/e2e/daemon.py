@@ -101,10 +101,10 @@ class Daemon:
             return False
 
     @staticmethod
-    def ask(key, name="QUERY"):
+    def ask(key, name="QUERY", address="127.0.0.1"):
         """One socketmap lookup: the reply as Postfix gets it."""
         query = f"{name} {key}".encode()
-        with socket.create_connection(("127.0.0.1", PORT), timeout=100) as connection:
+        with socket.create_connection((address, PORT), timeout=100) as connection:
             connection.sendall(b"%d:%s," % (len(query), query))
             stream = connection.makefile("rb")
             length = b""

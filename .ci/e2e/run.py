@@ -36,8 +36,17 @@ class Run:
         self.cases = [case for case in CASES if options.only in case.name or options.only in case.recipient]
         self.passed, self.failed = 0, 0
 
-    def build(self):
-        """Everything but the senders: certificates, zones, mail hosts, policy hosts, resolver, postseal."""
+    def title(self):
+        """What the last line calls it."""
+        return f"end to end, resolver {self.options.resolver}"
+
+    def everything(self):
+        self.build()
+        self.send()
+        self.check()
+
+    def build_world(self):
+        """Certificates, zones, mail hosts, policy hosts."""
         domains = list({domain.name: domain for case in CASES for domain in case.domains}.values())
         self.authority = certificates.Authority(self.lab)
         self.sinks = sinks.Sinks()
@@ -51,14 +60,26 @@ class Run:
         self.zones = zones.Zones(self.lab, self.authority, domains)
         self.zones.build()
         self.zones.serve()
+
+    def build(self):
+        """Everything but the senders: the world, resolver, postseal."""
+        self.build_world()
         own = self.options.resolver == "postseal"
         resolver.start_unbound(self.lab, self.zones, resolver.CREDULOUS, validate=False)
         if not own:
             resolver.start_unbound(self.lab, self.zones, resolver.VALIDATING, validate=True)
         self.lab.bind_over("/etc/resolv.conf", f"nameserver {resolver.VALIDATING}\n")
-        overrides = {case.key: case.override for case in CASES if case.override}
-        self.daemon = daemon.Daemon(self.lab, self.options.binary, self.zones, self.authority, overrides, own)
+        self.daemon = daemon.Daemon(self.lab, self.options.binary, self.zones, self.authority, self.overrides(), own)
         self.daemon.start()
+
+    @staticmethod
+    def overrides():
+        """What `policy.overrides` must hold."""
+        return {case.key: case.override for case in CASES if case.override}
+
+    def next_hops(self):
+        """Recipient domain -> what transport_maps sends its mail to."""
+        return {case.recipient.rpartition("@")[2]: case.next_hop for case in self.cases if case.next_hop}
 
     def open_mail_host(self, host):
         """Its certificate and its listeners."""
@@ -71,12 +92,15 @@ class Run:
 
     def send(self):
         """Starts the instances of Postfix, each with one message for each of its cases."""
-        hops = {case.recipient.rpartition("@")[2]: case.next_hop for case in self.cases if case.next_hop}
-        self.senders = [Postfix(self.lab, sender, self.authority, hops) for sender in SENDERS]
+        self.senders = [Postfix(self.lab, sender, self.authority, self.next_hops()) for sender in SENDERS]
         for sender in self.senders:
             sender.start()
-            for case in filter(sender.takes, self.cases):
-                sender.send(self.recipient(sender, case))
+            self.send_cases(sender)
+
+    def send_cases(self, sender):
+        """One message for each of the sender's cases."""
+        for case in filter(sender.takes, self.cases):
+            sender.send(self.recipient(sender, case))
 
     @staticmethod
     def recipient(sender, case):
@@ -85,16 +109,9 @@ class Run:
 
     def check(self):
         """Answers first, then what the senders did by them."""
-        for case in self.cases:
-            self.check_answer(case.name, "QUERY", case.key, case.answer)
-        if not self.options.only:
-            for question in QUESTIONS:
-                self.check_answer(*question)
+        self.check_answers()
         for sender in self.senders:
-            for case in filter(sender.takes, self.cases):
-                wrong, lines = self.judge(sender, case)
-                self.tell(f"{sender.name}: {case.name}", wrong, lines)
-            self.check_log(sender)
+            self.check_deliveries(sender)
             sender.stop()
         if not self.options.only:
             for command, pattern in COMMANDS:
@@ -104,6 +121,21 @@ class Run:
                 self.tell(name, wrong, lines)
         code = self.daemon.stop()
         self.tell("postseal ends with 0 when asked to", [] if code == 0 else [f"exit code {code}"])
+
+    def check_answers(self):
+        """What postseal says when asked by itself."""
+        for case in self.cases:
+            self.check_answer(case.name, "QUERY", case.key, case.answer)
+        if not self.options.only:
+            for question in QUESTIONS:
+                self.check_answer(*question)
+
+    def check_deliveries(self, sender):
+        """What became of the sender's messages, and its log."""
+        for case in filter(sender.takes, self.cases):
+            wrong, lines = self.judge(sender, case)
+            self.tell(f"{sender.name}: {case.name}", wrong, lines)
+        self.check_log(sender)
 
     def check_answer(self, what, table, key, pattern):
         """One lookup as Postfix makes it."""
@@ -187,30 +219,33 @@ def judge_delivered(case, seen, arrived):
     return wrong
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def carry_out(kind, arguments):
+    """Reads the command line, enters the lab and does all of one `kind` of run. Exits with 0 when all is right."""
     arguments.add_argument("--binary", required=True, help="postseal")
-    arguments.add_argument(
-        "--resolver", choices=("unbound", "postseal"), default="unbound", help="what Postfix's resolv.conf names"
-    )
     arguments.add_argument("--only", default="", help="cases whose name or recipient contains this")
     arguments.add_argument("--keep", action="store_true", help="leave the working directory, with all logs")
     options = arguments.parse_args()
     labs.enter(options.keep)
     sys.stdout.reconfigure(encoding="utf-8")
     started, lab = time.monotonic(), labs.Lab()
-    run = Run(lab, options)
+    run = kind(lab, options)
     try:
-        run.build()
-        run.send()
-        run.check()
+        run.everything()
     except labs.LabError as error:
         run.tell("the run came to its end", [str(error)])
     if run.failed:
         print("--- postseal's log", lab.read("postseal.log")[-6000:], sep="\n")
     seconds = time.monotonic() - started
-    print(f"end to end, resolver {options.resolver}: {run.passed} ok, {run.failed} failed, {seconds:.0f} s")
+    print(f"{run.title()}: {run.passed} ok, {run.failed} failed, {seconds:.0f} s")
     sys.exit(run.failed > 0)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument(
+        "--resolver", choices=("unbound", "postseal"), default="unbound", help="what Postfix's resolv.conf names"
+    )
+    carry_out(Run, arguments)
 
 
 if __name__ == "__main__":

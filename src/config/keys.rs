@@ -65,7 +65,12 @@ pub const KEYS: &[Key] = &[
         Some("false"),
         "also expose postfix-tlspol's names where the meaning is equal",
     ),
-    key("dns.listen", Kind::List, Some("[]"), "validating resolver for Postfix, UDP and TCP"),
+    key(
+        "dns.listen",
+        Kind::List,
+        Some("[]"),
+        "validating resolver for Postfix, UDP and TCP; IPv6 addresses are left out where IPv6 is off",
+    ),
     key("dns.allow", Kind::List, Some(r#"["127.0.0.0/8", "::1/128"]"#), "clients of the resolver"),
     key("resolver.trust-anchors", Kind::Text, None, "file with DNSKEY or DS records; unset: built in"),
     key("resolver.root-hints", Kind::Text, None, "file with NS and address records of the root; unset: built in"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use postseal::config::{Config, KEYS, Sources, effective};
+use postseal::config::{Config, Environment, KEYS, Sources, effective};
 use postseal::telemetry::metrics::{Kind, Label, METRICS, Values};
 
 fn document(name: &str) -> String {
@@ -25,6 +25,33 @@ fn every_toml_block_of_the_readme_is_a_configuration() {
     for block in blocks {
         assert!(load(block).is_ok(), "{:?} in\n{block}", load(block).err());
     }
+}
+
+#[test]
+fn the_image_s_environment_is_a_configuration_for_containers() {
+    let dockerfile = document("docker/Dockerfile");
+    let words = dockerfile.split_whitespace().filter(|word| word.starts_with("POSTSEAL_"));
+    let environment = words.filter_map(|word| word.split_once('=')).collect();
+    let sources = Sources { environment, ..Sources::default() };
+    let config = Config::load(&sources).expect("a configuration");
+    assert_eq!(config.state_dir, Path::new("/var/lib/postseal"));
+    assert_eq!(config.socketmap.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:8642"]);
+    assert_eq!(config.dns.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:53", "[::1]:53"]);
+    assert_eq!(config.http.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:9642"]);
+}
+
+#[test]
+fn the_examples_of_the_compose_file_are_a_configuration() {
+    let compose = document("compose.yaml");
+    let lines = compose.lines().map(|line| line.trim_start_matches(['#', ' ']));
+    let environment: Environment = lines
+        .filter(|line| line.starts_with("POSTSEAL_"))
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name, value.trim_matches('\'')))
+        .collect();
+    let sources = Sources { environment, ..Sources::default() };
+    let config = Config::load(&sources).expect("a configuration");
+    assert_eq!(config.resolver.forward.len(), 1);
 }
 
 #[test]

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""The image and compose.yaml, built and run by a Docker Engine that can pull nothing; Postfix sends mail in the lab.
+
+usage: image.py --base base.tar --binary target/release/postseal [--only TEXT] [--keep]
+
+`base.tar` is a Debian with all that the two Dockerfiles ask for; it takes the place of their base images. `--binary` is
+what docker/build-static made elsewhere: the one in the image must be the same, octet for octet.
+"""
+
+import argparse
+import hashlib
+import io
+import re
+import shutil
+import tarfile
+
+import compose
+import engine
+from lab import LabError, wait_for
+from run import Run, carry_out
+
+IMAGE = "postseal"
+COMPRESSED_BYTES = 4_000_000
+USER = 65532
+# Where `base.tar` has what the Rust image has elsewhere.
+BASE_ENVIRONMENT = [
+    "PATH=/usr/local/rust/bin:/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "CARGO_HOME=/usr/local/cargo",
+]
+# As compose.yaml has it.
+CONFINED = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+
+
+class ImageRun(Run):
+    """Builds the image, looks into it, runs it by itself and in compose.yaml."""
+
+    def title(self):
+        return "image and compose.yaml"
+
+    def everything(self):
+        self.engine = engine.Engine(self.lab)
+        self.engine.start()
+        self.build_images()
+        self.check_content()
+        self.check_settings()
+        self.check_foreign_directory()
+        self.build_world()
+        self.services = compose.Services(
+            self.lab, self.engine, self.zones, self.authority, self.overrides(), self.next_hops()
+        )
+        self.services.start()
+        self.daemon = self.services.postseal
+        self.check_confinement()
+        self.send_cases(self.services.postfix)
+        self.check_answers()
+        self.check_deliveries(self.services.postfix)
+        for name, wrong, lines in self.services.checks():
+            self.tell(name, wrong, lines)
+        self.services.stop()
+        self.engine.stop()
+
+    def build_images(self):
+        """Both Dockerfiles, without a network."""
+        rust, debian = base_of("docker/Dockerfile"), base_of("docker/postfix/Dockerfile")
+        changes = [word for setting in BASE_ENVIRONMENT for word in ("--change", f"ENV {setting}")]
+        self.engine.docker("import", *changes, self.options.base, rust)
+        self.engine.docker("tag", rust, debian)
+        build = ["build", "--network", "none", "--tag"]
+        self.engine.docker(*build, IMAGE, "--file", "docker/Dockerfile", ".")
+        self.engine.docker(*build, compose.POSTFIX_IMAGE, "docker/postfix")
+        self.tell("both images are built", [])
+
+    def check_content(self):
+        """Size and files; the same binary as from elsewhere."""
+        size = self.engine.inspect(IMAGE)["Size"]
+        packed = int(self.engine.run("sh", "-c", f"docker save {IMAGE} | gzip -9 | wc -c"))
+        print(f"      {size / 1e6:.2f} MB, compressed {packed / 1e6:.2f} MB")
+        wrong = [f"{packed} octets"] if packed > COMPRESSED_BYTES else []
+        self.tell(f"compressed, at most {COMPRESSED_BYTES / 1e6:.0f} MB", wrong)
+        path = self.lab.path("image.tar")
+        self.engine.docker("save", "--output", path, IMAGE)
+        files, binary = unpack(path)
+        expected = ["postseal 0 755", f"var/lib/postseal {USER} 700"]
+        wrong = [] if sorted(files) == expected else [f"it holds {files}"]
+        self.tell("the image holds one file and the state directory of its user", wrong)
+        with open(self.options.binary, "rb") as file:
+            elsewhere = hashlib.sha256(file.read()).hexdigest()
+        inside = hashlib.sha256(binary).hexdigest()
+        wrong = [] if inside == elsewhere else [f"{inside} in the image, {elsewhere} elsewhere"]
+        self.tell(f"two builds, one digest: {inside[:16]}", wrong)
+
+    def check_settings(self):
+        """What the image says about itself."""
+        config = self.engine.inspect(IMAGE)["Config"]
+        with open("Cargo.toml", encoding="utf-8") as file:
+            version = re.search(r'^version = "(.*)"', file.read(), re.MULTILINE)[1]
+        labels = config["Labels"]
+        expected = {
+            "entry point": (config["Entrypoint"], ["/postseal"]),
+            "command": (config["Cmd"], ["serve"]),
+            "user": (config["User"], f"{USER}:{USER}"),
+            "health check without a shell": (config["Healthcheck"]["Test"], ["CMD", "/postseal", "healthcheck"]),
+            "stop signal": (config["StopSignal"], "SIGTERM"),
+            "volume": (list(config["Volumes"]), ["/var/lib/postseal"]),
+            "version label": (labels["org.opencontainers.image.version"], version),
+            "licence label": (labels["org.opencontainers.image.licenses"], "MIT OR Apache-2.0"),
+        }
+        for name, (seen, wanted) in expected.items():
+            self.tell(f"image: {name}", [] if seen == wanted else [f"{seen!r}, not {wanted!r}"])
+
+    def check_foreign_directory(self):
+        """A fresh directory of root's as volume is told with the remedy; with IPv6, DNS listens on ::1 as well."""
+        directory = self.lab.path("foreign/x").removesuffix("/x")
+        more = ["--volume", f"{directory}:/var/lib/postseal", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0"]
+        container = self.engine.docker("run", "--detach", *CONFINED, *more, IMAGE).strip()
+        expected = [
+            f"it belongs to user 0, postseal runs as user {USER}: chown",
+            "dns listening address=127.0.0.1:53",
+            "dns listening address=[::1]:53",
+        ]
+
+        def seen():
+            lines = self.engine.docker("logs", container)
+            return lines if all(line in lines for line in expected) else None
+
+        try:
+            wait_for("all of " + "; ".join(expected), seen, 20)
+            wrong = []
+        except LabError as error:
+            wrong = [str(error), self.engine.docker("logs", container)]
+        self.tell("a state directory of another user is told with the remedy; IPv6 is used where it is", wrong)
+        self.engine.docker("rm", "--force", container)
+        shutil.rmtree(directory)
+
+    def check_confinement(self):
+        """What the kernel says about the process in the container."""
+        process = self.services.inspect("postseal")["State"]["Pid"]
+        with open(f"/proc/{process}/status", encoding="ascii") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        expected = {"CapBnd": "0" * 16, "CapEff": "0" * 16, "NoNewPrivs": "1", "Uid": "\t".join([str(USER)] * 4)}
+        wrong = [f"{key} {status[key]}" for key, value in expected.items() if status[key] != value]
+        with open(f"/proc/{process}/mountinfo", encoding="ascii") as file:
+            root = next(line.split() for line in file if line.split()[4] == "/")
+        if "ro" not in root[5].split(","):
+            wrong.append("its root can be written")
+        self.tell("no capability, no new privileges, nothing to write but the volume", wrong)
+        health = self.services.inspect("postseal")["State"]["Health"]["Status"]
+        self.tell("healthy", [] if health == "healthy" else [health])
+
+
+def base_of(dockerfile):
+    """The image that a Dockerfile begins with, its one ARG before FROM."""
+    with open(dockerfile, encoding="utf-8") as file:
+        return re.search(r"^ARG \w+=(\S+)$", file.read(), re.MULTILINE)[1]
+
+
+def unpack(path):
+    """What a saved image holds, as `name owner mode` without the directories of root; and the binary."""
+    files, binary = {}, b""
+    with tarfile.open(path) as image:
+        for layer in (member for member in image if member.name.endswith(".tar")):
+            with tarfile.open(fileobj=io.BytesIO(image.extractfile(layer).read())) as content:
+                for member in content:
+                    if member.isdir() and member.uid == 0:
+                        continue
+                    files[member.name] = f"{member.name} {member.uid} {member.mode & 0o7777:o}"
+                    if member.name == "postseal":
+                        binary = content.extractfile(member).read()
+    return list(files.values()), binary
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--base", required=True, help="tar file of the base image")
+    carry_out(ImageRun, arguments)
+
+
+if __name__ == "__main__":
+    main()
