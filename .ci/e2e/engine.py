@@ -1,10 +1,15 @@
-"""Docker Engine in the lab: a daemon of its own, in the lab's namespaces, which cannot pull anything."""
+#!/usr/bin/env python3
+"""Docker Engine in the lab: a daemon of its own, in the lab's namespaces, which cannot pull anything.
+
+Run as a program it says whether Docker can run on this machine: exit code 0, or the reason why not.
+"""
 
 import json
 import os
 import subprocess
+import sys
 
-from lab import LabError, wait_for
+from lab import Lab, LabError, enter, wait_for
 
 # Debian's client and daemon belong together; another client may lie elsewhere on the path.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -65,3 +70,17 @@ class Engine:
     def follow(self, name, container):
         """Writes what a container prints into `NAME.log` of the lab, as it comes, for as long as it runs."""
         self.lab.start(name, "/usr/bin/docker", "logs", "--follow", container, env=self.environment)
+
+
+def main():
+    enter()
+    engine = Engine(Lab())
+    try:
+        engine.start()
+        engine.stop()
+    except (LabError, OSError) as error:
+        sys.exit(f"Docker cannot run here: {error}")
+
+
+if __name__ == "__main__":
+    main()
