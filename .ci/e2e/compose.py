@@ -1,14 +1,17 @@
 """compose.yaml in the lab: postseal beside Postfix, and what must hold when either of them is killed."""
 
+import json
 import os
 import re
 import shutil
+import urllib.request
 
 from daemon import Daemon
 from lab import wait_for
 from postfix import Postfix
 
 POSTFIX_IMAGE = "postseal-postfix"
+PROMETHEUS = "http://127.0.0.1:9090/api/v1"
 FILES = ["--file", "compose.yaml", "--file", ".ci/e2e/compose.lab.yaml", "--project-directory", "."]
 
 # Beside what image and compose.yaml say.
@@ -55,7 +58,7 @@ class Services:
 
     def start(self):
         """Returns when postseal is healthy, for which Postfix waits, and Postfix runs."""
-        self.compose("up", "--detach", "--no-build")
+        self.compose("--profile", "monitoring", "up", "--detach", "--no-build", "postfix", "prometheus")
         self.containers = {
             service: self.compose("ps", "--quiet", service).strip() for service in ("network", "postseal", "postfix")
         }
@@ -66,7 +69,7 @@ class Services:
         self.postfix = ComposedPostfix(self)
 
     def stop(self):
-        self.compose("down", "--volumes")
+        self.compose("--profile", "monitoring", "down", "--volumes")
 
     def compose(self, *arguments):
         return self.engine.run(*self.engine.compose, *FILES, *arguments)
@@ -86,6 +89,7 @@ class Services:
         """Yields (name, what is wrong, output)."""
         yield self.expect("IPv6 is off: ::1 is left out, with a warning", self.lab.read("postseal.log"), r"IPv6 is off")
         yield self.asks_postseal("as in README.md")
+        yield self.monitored()
         for service in ("postfix", "postseal"):
             self.engine.docker("restart", "--time", "15", self.containers[service])
             self.wait_for_health()
@@ -103,6 +107,20 @@ class Services:
             finger + self.policy_of_postfix("dane.com"),
             r"(?s)Verified TLS connection.*^dane-only$",
         )
+
+    def monitored(self):
+        """Prometheus sees postseal, and has its alert rules."""
+
+        def ask(what):
+            with urllib.request.urlopen(f"{PROMETHEUS}/{what}", timeout=5) as answer:
+                return json.load(answer)["data"]
+
+        def seen():
+            return any(target["health"] == "up" for target in ask("targets")["activeTargets"])
+
+        wait_for("Prometheus scrapes postseal", seen, 60, 0.5)
+        names = [rule["name"] for group in ask("rules")["groups"] for rule in group["rules"]]
+        return f"Prometheus scrapes postseal, with {len(names)} rules", [] if names else ["no rules"], []
 
     def policy_of_postfix(self, domain):
         return self.exec("postfix", "postmap", "-q", domain, "socketmap:inet:127.0.0.1:8642:QUERY")
@@ -124,6 +142,12 @@ class Services:
     @staticmethod
     def expect(name, seen, pattern):
         return name, [] if re.search(pattern, seen, re.MULTILINE) else [f"nothing like {pattern!r}"], seen.splitlines()
+
+
+def image_of(service):
+    """The image that compose.yaml has pulled for a service."""
+    with open("compose.yaml", encoding="utf-8") as file:
+        return re.search(rf"^  {service}:\n(?:    .*\n)*?    image: (\S+)", file.read(), re.MULTILINE)[1]
 
 
 class Postseal:

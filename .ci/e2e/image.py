@@ -3,13 +3,15 @@
 
 usage: image.py --base base.tar --binary target/release/postseal [--only TEXT] [--keep]
 
-`base.tar` is a Debian with all that the two Dockerfiles ask for; it takes the place of their base images. `--binary` is
-what docker/build-static made elsewhere: the one in the image must be the same, octet for octet.
+`base.tar` is a Debian with all that the two Dockerfiles ask for, and with Prometheus; it takes the place of the images
+that would be pulled. `--binary` is what docker/build-static made elsewhere: the one in the image must be the same, octet
+for octet.
 """
 
 import argparse
 import hashlib
 import io
+import os
 import re
 import shutil
 import tarfile
@@ -26,6 +28,11 @@ USER = 65532
 BASE_ENVIRONMENT = [
     "PATH=/usr/local/rust/bin:/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "CARGO_HOME=/usr/local/cargo",
+]
+# Prometheus' own image starts it so.
+PROMETHEUS = [
+    *("--change", 'ENTRYPOINT ["prometheus"]'),
+    *("--change", 'CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]'),
 ]
 # As compose.yaml has it.
 CONFINED = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
@@ -65,6 +72,7 @@ class ImageRun(Run):
         changes = [word for setting in BASE_ENVIRONMENT for word in ("--change", f"ENV {setting}")]
         self.engine.docker("import", *changes, self.options.base, rust)
         self.engine.docker("tag", rust, debian)
+        self.engine.docker("import", *PROMETHEUS, self.options.base, compose.image_of("prometheus"))
         build = ["build", "--network", "none", "--tag"]
         self.engine.docker(*build, IMAGE, "--file", "docker/Dockerfile", ".")
         self.engine.docker(*build, compose.POSTFIX_IMAGE, "docker/postfix")
@@ -110,7 +118,7 @@ class ImageRun(Run):
 
     def check_foreign_directory(self):
         """A fresh directory of root's as volume is told with the remedy; with IPv6, DNS listens on ::1 as well."""
-        directory = self.lab.path("foreign/x").removesuffix("/x")
+        directory = os.path.dirname(self.lab.path("foreign/x"))
         more = ["--volume", f"{directory}:/var/lib/postseal", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0"]
         container = self.engine.docker("run", "--detach", *CONFINED, *more, IMAGE).strip()
         expected = [
