@@ -5,7 +5,7 @@ Each round: postseal starts, is asked for MTA-STS domains that it does not know 
 starts again with the network cut off, and must answer `secure` for every domain of which it ever said so. At last, one
 byte of its store is changed at a time: it must start, and still have nine tenths of them.
 
-usage: crash.py --binary target/release/postseal [--rounds 50] [--damages 20] [--seed N] [--keep]
+usage: crash.py --binary target/shipped/postseal [--rounds 50] [--damages 20] [--seed N] [--keep]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The image and compose.yaml, built and run by a Docker Engine that can pull nothing; Postfix sends mail in the lab.
 
-usage: image.py --base base.tar --binary target/release/postseal [--only TEXT] [--keep]
+usage: image.py --base base.tar --binary target/shipped/postseal [--only TEXT] [--keep]
 
 `base.tar` is a Debian with all that the two Dockerfiles ask for, and with Prometheus; it takes the place of the images
 that would be pulled. `--binary` is what docker/build-static made elsewhere: the one in the image must be the same, octet

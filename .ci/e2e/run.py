@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """End to end: Postfix sends mail in a private network, by postseal's answers. Exits with 0 when all cases are right.
 
-usage: run.py --binary target/release/postseal [--resolver unbound|postseal] [--only TEXT] [--keep]
+usage: run.py --binary target/shipped/postseal [--resolver unbound|postseal] [--only TEXT] [--keep]
 """
 
 import argparse
