@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode};
 use super::persist::Persist;
-use super::state::{DaneState, StsState, Worth};
+use super::state::{DaneState, Protection, StsState, Worth};
 use crate::clock::{Instant, Stamp};
 use crate::limits::{
     CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
@@ -57,8 +57,8 @@ struct Slot {
     usage: Usage,
     bytes: usize,
     worth: Worth,
-    /// Whether the last conclusive answer was a policy.
-    protected: bool,
+    /// What the last conclusive answer told Postfix.
+    protection: Protection,
     /// When its policy was first found expired.
     expired_since: Option<Instant>,
 }
@@ -156,16 +156,18 @@ impl PolicyCache {
         self.change(hop, now, |slot| {
             slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
             slot.sts = sts.map(|entry| StsState::restored(entry, now)).or(slot.sts.take());
-            let dane = slot.dane.as_ref().is_some_and(|state| state.entry.verdict.protects());
+            let verdict = slot.dane.as_ref().map(|state| state.entry.verdict);
             let held = slot.sts.as_ref().and_then(|state| state.entry.policy.as_ref());
-            slot.protected = dane || held.is_some_and(|held| held.policy.mode == StsMode::Enforce);
+            let enforces = held.is_some_and(|held| held.policy.mode == StsMode::Enforce);
+            slot.protection = Protection::restored(verdict, enforces);
         });
     }
 
-    /// Takes note of whether the answer about `hop` is a policy; returns whether it was before.
-    pub fn note_protection(&self, hop: &NextHop, protected: bool) -> bool {
+    /// Takes note of what the answer about `hop` tells Postfix; returns what it told before.
+    pub fn note_protection(&self, hop: &NextHop, protection: Protection) -> Protection {
         let mut slots = self.shard(hop).slots.lock();
-        slots.get_mut(hop).is_some_and(|slot| std::mem::replace(&mut slot.protected, protected))
+        let slot = slots.get_mut(hop);
+        slot.map(|slot| std::mem::replace(&mut slot.protection, protection)).unwrap_or_default()
     }
 
     /// Puts off the next renewal of a DANE branch, longer after each failure in a row.
@@ -331,7 +333,7 @@ impl Slot {
             dane_failures: 0,
         };
         let worth = Worth::Nothing;
-        Self { dane: None, sts: None, usage, bytes: 0, worth, protected: false, expired_since: None }
+        Self { dane: None, sts: None, usage, bytes: 0, worth, protection: Protection::None, expired_since: None }
     }
 
     fn snapshot(&self) -> Snapshot {

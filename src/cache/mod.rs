@@ -12,4 +12,4 @@ pub mod store;
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
 pub use memory::{Bounds, PolicyCache, Snapshot, Usage};
 pub use persist::{Forgetful, Persist, PersistError};
-pub use state::{DaneState, StsState, Worth};
+pub use state::{DaneState, Protection, StsState, Worth};

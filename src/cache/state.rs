@@ -124,6 +124,53 @@ impl Worth {
     }
 }
 
+/// How far an answer protects a mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// Not at all: no policy.
+    #[default]
+    None,
+    /// `dane`: Postfix decides for each MX host.
+    Dane,
+    /// `secure`: authenticated by MTA-STS.
+    Secure,
+    /// `dane-only`: authenticated by DANE.
+    DaneOnly,
+}
+
+impl Protection {
+    /// What was answered last, as far as what was kept of both branches tells.
+    pub fn restored(verdict: Option<DaneVerdict>, enforces: bool) -> Self {
+        match verdict {
+            Some(DaneVerdict::DaneOnly) => Self::DaneOnly,
+            Some(DaneVerdict::Dane) => Self::Dane,
+            _ if enforces => Self::Secure,
+            Some(verdict) if verdict.protects() => Self::Dane,
+            Some(_) | None => Self::None,
+        }
+    }
+
+    /// Whether a mail is protected less than under `before`.
+    pub fn is_weaker_than(self, before: Self) -> bool {
+        let rank = |protection| match protection {
+            Self::None => 0,
+            Self::Dane => 1,
+            Self::Secure | Self::DaneOnly => 2,
+        };
+        rank(self) < rank(before)
+    }
+
+    /// In one word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Dane => "dane",
+            Self::Secure => "secure",
+            Self::DaneOnly => "dane-only",
+        }
+    }
+}
+
 fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }

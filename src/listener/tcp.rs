@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use super::admission::Kind;
 use super::response::Transport;
 use super::service::{Resolve, Service};
+use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::metrics as names;
+use crate::telemetry::repeats::Occasionally;
 
 /// Accepts until told to close; then ends when its connections have.
 pub(super) async fn serve<R: Resolve>(
@@ -24,6 +26,7 @@ pub(super) async fn serve<R: Resolve>(
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
+    let (unaccepted, clock) = (Occasionally::default(), Clock::system());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -33,7 +36,9 @@ pub(super) async fn serve<R: Resolve>(
         let (stream, client) = match accepted {
             Ok((stream, client)) => (stream, client.ip()),
             Err(error) => {
-                tracing::warn!(%error, "DNS connection not accepted");
+                if let Some(held_back) = unaccepted.may_say(clock.instant()) {
+                    tracing::warn!(%error, held_back, "DNS connection not accepted");
+                }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }

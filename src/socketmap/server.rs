@@ -13,6 +13,7 @@ use super::registry::Registry;
 use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::metrics as names;
+use crate::telemetry::repeats::Occasionally;
 
 /// What a server needs besides its listeners.
 pub struct Server<S> {
@@ -49,6 +50,8 @@ async fn accept<S: Service>(
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
+    // A client can cause either as often as it likes.
+    let (unaccepted, closed) = (Occasionally::default(), Arc::new(Occasionally::default()));
     loop {
         // The place first, the connection second: until there is a place, the kernel's queue holds newcomers.
         let accepted = tokio::select! {
@@ -60,7 +63,9 @@ async fn accept<S: Service>(
             Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, or the peer left between: nothing that ends the service.
-                tracing::warn!(%error, "connection not accepted");
+                if let Some(held_back) = unaccepted.may_say(clock.instant()) {
+                    tracing::warn!(%error, held_back, "connection not accepted");
+                }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }
@@ -71,14 +76,18 @@ async fn accept<S: Service>(
         };
         metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
         let (service, clock, closing) = (service.clone(), clock.clone(), closing.clone());
-        let registry = registry.clone();
+        let (registry, closed) = (registry.clone(), closed.clone());
         connections.spawn(async move {
             let peer = stream.peer();
-            let result = serve(stream, slot, service, clock, closing).await;
+            let result = serve(stream, slot, service, clock.clone(), closing).await;
             metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
             match result {
                 Ok(()) | Err(End::Lost(_) | End::Idle) => {}
-                Err(reason) => tracing::info!(?peer, %reason, "socketmap connection closed"),
+                Err(reason) => {
+                    if let Some(held_back) = closed.may_say(clock.instant()) {
+                        tracing::info!(?peer, %reason, held_back, "socketmap connection closed");
+                    }
+                }
             }
         });
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Inner;
 use crate::cache::entry::DaneEntry;
-use crate::cache::{DaneState, DaneVerdict};
+use crate::cache::{DaneState, DaneVerdict, Protection};
 use crate::limits::SLOW_HOST_PERCENT;
 use crate::names::{Domain, NextHop};
 use crate::policy::dane;
@@ -48,11 +48,15 @@ impl Inner {
         if !unchanged {
             self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
         }
+        let known = before.as_ref().and_then(|before| before.entry.failure.as_ref());
+        if let Some(failure) = looked.state.entry.failure.as_ref().filter(|failure| known != Some(*failure)) {
+            self.recent.failed(failure.kind.in_words(), || domain.to_string(), self.clock.stamp());
+        }
         self.note_change(&hop);
         looked
     }
 
-    /// Says so when a next hop that had a policy has none any more.
+    /// Takes note of what both branches come to now, as far as they are known.
     fn note_change(&self, hop: &NextHop) {
         let now = self.clock.stamp();
         let Some(slot) = self.cache.peek(hop) else { return };
@@ -65,18 +69,17 @@ impl Inner {
             (None, NextHop::Domain { port: None, .. }) if self.settings.mta_sts => None,
             (None, _) => Some(Sts::None),
         };
-        let protected = match combine(dane, sts) {
+        let protection = match combine(dane, sts) {
             None | Some(Combined::Temporary) => return,
-            Some(Combined::NotFound) => false,
-            Some(Combined::DaneOnly | Combined::Dane | Combined::Secure) => true,
+            Some(Combined::NotFound) => Protection::None,
+            Some(Combined::Dane) => Protection::Dane,
+            Some(Combined::Secure) => Protection::Secure,
+            Some(Combined::DaneOnly) => Protection::DaneOnly,
         };
-        if self.cache.note_protection(hop, protected) && !protected {
-            metrics::counter!(metric_names::POLICY_DOWNGRADES).increment(1);
-            let dane = slot.dane.as_ref().map_or("off", |state| &state.entry.reason);
-            let sts = slot.sts.as_ref().map(|state| life::view(state, now));
-            let sts = sts.as_ref().map_or("off", StsView::reason);
-            tracing::warn!(next_hop = %hop, dane, mta_sts = sts, "policy lost: this next hop had one and has none now");
-        }
+        let dane = slot.dane.as_ref().map_or("off", |state| &state.entry.reason);
+        let sts = slot.sts.as_ref().map(|state| life::view(state, now));
+        let sts = sts.as_ref().map_or("off", StsView::reason);
+        self.note_protection(hop, protection, dane, sts);
     }
 }
 

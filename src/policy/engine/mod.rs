@@ -5,6 +5,7 @@
 
 mod branch;
 mod flights;
+mod journal;
 mod listing;
 mod lookups;
 mod prefetch;
@@ -34,6 +35,8 @@ use crate::dns::Lookup;
 use crate::limits::STS_RECHECK_WAIT;
 use crate::names::{Domain, NextHop};
 use crate::telemetry::metrics as metric_names;
+use crate::telemetry::recent::Recent;
+use crate::telemetry::repeats::Repeats;
 
 /// What the engine is told by the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,10 @@ struct Inner {
     cache: Arc<PolicyCache>,
     dane: Flights<NextHop, DaneState>,
     sts: Flights<Domain, Looked>,
+    /// Which lines about failures are written.
+    repeats: Repeats,
+    /// Policies that could not be had of late.
+    recent: Recent,
 }
 
 impl Engine {
@@ -83,7 +90,9 @@ impl Engine {
     ) -> Self {
         let overrides = RwLock::new(Arc::new(overrides));
         let (dane, sts) = (Flights::new(), Flights::new());
-        Self { inner: Arc::new(Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts }) }
+        let (repeats, recent) = Default::default();
+        let inner = Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Replaces the operator's overrides, from the next query on.
@@ -94,6 +103,11 @@ impl Engine {
     /// What is cached.
     pub fn cache(&self) -> &PolicyCache {
         &self.inner.cache
+    }
+
+    /// Policies that could not be had of late.
+    pub fn recent(&self) -> &Recent {
+        &self.inner.recent
     }
 
     /// Decides about `hop` for a map with these options. Ends within `policy.timeout`.
@@ -115,7 +129,7 @@ impl Engine {
         }
         let result = if decision.cached { "hit" } else { "miss" };
         metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result).increment(1);
-        log(hop, &decision);
+        self.log(hop, &decision, now.instant);
         decision
     }
 
@@ -286,17 +300,4 @@ fn decide(
         },
     };
     Decision { outcome, dane, sts, cached }
-}
-
-/// One line per fresh decision that carries a policy or holds mail; all else is for debugging.
-fn log(hop: &NextHop, decision: &Decision) {
-    let answer = decision.outcome.label();
-    let dane = decision.dane.as_ref().map_or("", |view| &view.entry.reason);
-    let sts = decision.sts.as_ref().map_or("", StsView::status);
-    let quiet = decision.cached || decision.outcome == Outcome::NotFound;
-    if quiet {
-        tracing::debug!(next_hop = %hop, answer, cached = decision.cached, dane, mta_sts = sts, "answered");
-    } else {
-        tracing::info!(next_hop = %hop, answer, dane, mta_sts = sts, "policy decided");
-    }
 }

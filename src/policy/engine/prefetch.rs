@@ -85,6 +85,7 @@ impl Engine {
                 Some(()) = under_way.next() => continue,
                 _ = tick.tick() => {}
             }
+            self.summarise();
             let now = self.inner.clock.stamp();
             for _ in 0..PREFETCH_SHARDS_PER_TICK {
                 if queue.len() < PREFETCH_QUEUE {

@@ -1,6 +1,6 @@
 //! The answer that needs no lookup: no future, no waiting, for nearly every query of a busy server.
 
-use super::{Engine, dane_view, decide, log};
+use super::{Engine, dane_view, decide};
 use crate::cache::DaneVerdict;
 use crate::config::MapOptions;
 use crate::names::NextHop;
@@ -33,7 +33,7 @@ impl Engine {
         let column = sts.as_ref().map_or(Sts::None, |view| view.standing.column(map.strict_testing));
         let decision = decide(combine(Some(verdict), Some(column))?, map, dane, sts, true);
         metrics::counter!(CACHE_REQUESTS, "result" => "hit").increment(1);
-        log(hop, &decision);
+        self.log(hop, &decision, now.instant);
         Some(decision)
     }
 }

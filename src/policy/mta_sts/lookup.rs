@@ -62,7 +62,7 @@ pub async fn look(
             Looked { state, view }
         }
         Err(failure) => {
-            tracing::info!(%domain, kind = failure.label(), reason = %failure.reason, "policy not fetched");
+            tracing::debug!(%domain, kind = failure.label(), reason = %failure.reason, "policy not fetched");
             let left = state.policy(now).map(|(_, left)| left);
             let entry = life::after_failure(entry, id, failure.kind, &failure.reason, left, now);
             let state = StsState::updated(entry, Some(&state), now);
