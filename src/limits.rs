@@ -301,6 +301,48 @@ pub const EXPLAIN_ZONES: usize = 100;
 /// Records of one RRset shown.
 pub const EXPLAIN_RECORDS: usize = 32;
 
+// --- Logs and status (design §12).
+
+/// Lines about failures are counted for this long, then what was held back is summarised.
+pub const LOG_PERIOD: Duration = Duration::from_secs(60);
+/// Lines about failures in that time; a flood of broken names writes no more.
+pub const LOG_LINES_PER_PERIOD: u32 = 60;
+/// Lines for one reason before it is only counted.
+pub const LOG_LINES_PER_REASON: usize = 5;
+/// Reasons that are counted apart.
+pub const LOG_REASONS: usize = 200;
+/// Reasons that have a line of their own in a summary; the others share one.
+pub const LOG_SUMMARIES: usize = 5;
+/// Lines about policies found in that time: more than any server learns, and a bound all the same.
+pub const LOG_POLICIES_PER_PERIOD: u32 = 6_000;
+/// What `status` calls recent.
+pub const RECENT_PERIOD: Duration = Duration::from_secs(3_600);
+/// Reasons for failures that are counted there; the code knows some thirty.
+pub const RECENT_REASONS: usize = 64;
+/// Zones whose times are remembered.
+pub const RECENT_ZONES: usize = 1_000;
+/// Slowest zones shown.
+pub const SLOW_ZONES_SHOWN: usize = 10;
+
+// --- Health (design §9).
+
+/// The root is looked at this often while it is well: one small question.
+pub const ROOT_LOOK_INTERVAL: Duration = Duration::from_secs(300);
+/// And this often while it fails, so that recovery shows at once.
+pub const ROOT_LOOK_RETRY: Duration = Duration::from_secs(5);
+/// Readiness is lost when the root has failed for this long. What is cached is answered all the while, so a short
+/// outage is no reason to take a server out of service.
+pub const ROOT_FAILURE_SUSTAINED: Duration = Duration::from_secs(600);
+/// A part of the process that has not turned for this long counts as stuck; each turns every second.
+pub const STUCK_AFTER: Duration = Duration::from_secs(20);
+
+// --- Postfix.
+
+/// How often Postfix's resolvers are looked at.
+pub const RESOLVER_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How long the first look waits for the root: our own DNS listener may be that resolver.
+pub const RESOLVER_CHECK_PATIENCE: Duration = Duration::from_secs(60);
+
 // --- The process.
 
 /// How long lookups that are under way may go on after SIGTERM; the rest of 10 s is for the store.

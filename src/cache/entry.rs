@@ -170,6 +170,18 @@ pub enum FetchFailureKind {
     Invalid,
 }
 
+impl FetchFailureKind {
+    /// In a few words, for people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Network => "MTA-STS policy host cannot be reached",
+            Self::Http => "MTA-STS policy host answers without a policy",
+            Self::Certificate => "MTA-STS policy host's certificate does not verify",
+            Self::Invalid => "MTA-STS policy is invalid",
+        }
+    }
+}
+
 /// How old something is, by both clocks.
 ///
 /// The wall clock counts while the machine sleeps and across restarts, the monotonic clock cannot be set;

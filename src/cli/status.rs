@@ -7,10 +7,10 @@ use clap::Args;
 use hyper::Method;
 
 use super::{fail, print};
-use crate::clock::{Clock, UnixTime};
+use crate::clock::UnixTime;
 use crate::config::{Config, Sources};
 use crate::control::client::ask;
-use crate::control::status::{Anchor, Status};
+use crate::control::status::{Anchor, Failing, SlowZone, Status, size, span};
 
 /// How the running daemon is.
 #[derive(Debug, Args)]
@@ -37,71 +37,98 @@ impl Show {
         };
         match serde_json::from_str::<Status>(&response.body) {
             Ok(_) if self.json => print(&response.body),
-            Ok(status) => print(&block(&status, Clock::system().wall())),
+            Ok(status) => print(&block(&status)),
             Err(error) => fail(error),
         }
     }
 }
 
-fn block(status: &Status, now: UnixTime) -> String {
+fn block(status: &Status) -> String {
     let ready = if status.missing.is_empty() {
         "ready".to_owned()
     } else {
         format!("not ready: {}", status.missing.join(", "))
     };
     let mut text = format!("postseal {} (pid {}), {ready}\n", status.version, status.pid);
-    // Writing into a String cannot fail.
-    let _ = writeln!(text, "  up              {}", span(i64::try_from(status.uptime).unwrap_or(i64::MAX)));
-    let _ = writeln!(text, "  state           {}", status.state_dir);
-    let _ = writeln!(text, "  policy cache    {} next hops", status.cache_entries);
-    let _ = writeln!(text, "  DNS cache       {} KiB", status.resolver_cache_bytes / 1024);
-    for anchor in &status.trust_anchors {
-        let _ = writeln!(text, "  trust anchor    {}", line(anchor, now));
+    let mut line = |name: &str, value: String| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "  {name:<15} {value}");
+    };
+    line("up", span(i64::try_from(status.uptime).unwrap_or(i64::MAX)));
+    for listening in &status.listeners {
+        line(&listening.service, listening.address.clone());
     }
+    line("queries", status.queries.to_string());
+    if let Some(rate) = status.hit_rate {
+        line("from memory", format!("{:.1} %", rate * 100.0));
+    }
+    line("policy cache", format!("{} next hops, {}", status.cache_entries, size(status.cache_bytes as u64)));
+    line("DNS cache", size(status.resolver_cache_bytes));
+    line("state", status.store.path.clone());
+    line("store", store(status));
+    status.trust_anchors.iter().for_each(|key| line("trust anchor", anchor(key, status.now)));
+    status.failures.iter().for_each(|failing| line("failed", failure(failing, status.now)));
+    status.slow_zones.iter().for_each(|slow| line("slow", zone(slow)));
     text
 }
 
-fn line(anchor: &Anchor, now: UnixTime) -> String {
-    let Anchor { zone, tag, algorithm, state, .. } = anchor;
-    let seen = match anchor.refreshed_at {
+fn store(status: &Status) -> String {
+    let store = &status.store;
+    let waiting = if store.waiting > 0 { format!(", {} changes waiting", store.waiting) } else { String::new() };
+    let failing = if store.failing { ", CANNOT BE WRITTEN" } else { "" };
+    format!("{}{waiting}{failing}", size(store.bytes))
+}
+
+fn anchor(key: &Anchor, now: UnixTime) -> String {
+    let Anchor { zone, tag, algorithm, state, .. } = key;
+    let seen = match key.refreshed_at {
         0 => "keys not seen yet".to_owned(),
         at => format!("keys seen {} ago", span(now.saturating_sub(at))),
     };
-    let next = span(anchor.next_refresh.saturating_sub(now));
+    let next = span(key.next_refresh.saturating_sub(now));
     format!(
         "{zone} {tag} (algorithm {algorithm}) {state} for {}, {seen}, next in {next}",
-        span(now.saturating_sub(anchor.since))
+        span(now.saturating_sub(key.since))
     )
 }
 
-/// A time span in its two largest units.
-fn span(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let first = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
-    let mut rest = seconds;
-    let parts = units.iter().skip(first).take(2).filter_map(|(size, name)| {
-        let count = rest / size;
-        rest %= size;
-        (count > 0 || *size == 1 && seconds == 0).then(|| format!("{count} {name}"))
-    });
-    parts.collect::<Vec<_>>().join(" ")
+/// Within the last hour.
+fn failure(failing: &Failing, now: UnixTime) -> String {
+    let last = span(now.saturating_sub(failing.last));
+    format!("{} times: {} (last {last} ago: {})", failing.count, failing.reason, failing.example)
+}
+
+fn zone(slow: &SlowZone) -> String {
+    format!(
+        "{}: {:.0} ms, at most {:.0} ms ({} questions, {} without an answer)",
+        slow.zone,
+        slow.seconds * 1_000.0,
+        slow.longest * 1_000.0,
+        slow.questions,
+        slow.failed
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::status::{Listening, StoreStatus};
 
     #[test]
-    fn status_reads_as_a_block_with_a_line_for_each_key() {
+    fn status_reads_as_a_block_with_a_line_for_each_thing() {
         let status = Status {
             version: "1".into(),
             pid: 7,
+            now: 1_120,
             uptime: 3_700,
             missing: vec!["validated root keys".into()],
+            listeners: vec![Listening { service: "socketmap".into(), address: "127.0.0.1:8642".into() }],
+            queries: 12,
+            hit_rate: Some(0.75),
             cache_entries: 3,
+            cache_bytes: 2_048,
             resolver_cache_bytes: 4_096,
-            state_dir: "/var/lib/postseal".into(),
+            store: StoreStatus { path: "/var/lib/postseal".into(), bytes: 5 << 20, waiting: 2, failing: true },
             trust_anchors: vec![Anchor {
                 zone: ".".into(),
                 tag: 20_326,
@@ -111,17 +138,33 @@ mod tests {
                 refreshed_at: 0,
                 next_refresh: 91_120,
             }],
+            failures: vec![Failing {
+                reason: "signature expired".into(),
+                count: 4,
+                last: 1_060,
+                example: "broken.example".into(),
+            }],
+            slow_zones: vec![SlowZone {
+                zone: "slow.example".into(),
+                seconds: 1.25,
+                longest: 4.0,
+                questions: 9,
+                failed: 1,
+            }],
         };
         let expected = "postseal 1 (pid 7), not ready: validated root keys
   up              1 h 1 min
+  socketmap       127.0.0.1:8642
+  queries         12
+  from memory     75.0 %
+  policy cache    3 next hops, 2.0 KiB
+  DNS cache       4.0 KiB
   state           /var/lib/postseal
-  policy cache    3 next hops
-  DNS cache       4 KiB
+  store           5.0 MiB, 2 changes waiting, CANNOT BE WRITTEN
   trust anchor    . 20326 (algorithm 8) valid for 2 min, keys not seen yet, next in 1 d 1 h
+  failed          4 times: signature expired (last 1 min ago: broken.example)
+  slow            slow.example: 1250 ms, at most 4000 ms (9 questions, 1 without an answer)
 ";
-        assert_eq!(block(&status, 1_120), expected);
-        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (90_061, "1 d 1 h"), (-5, "0 s")] {
-            assert_eq!(span(seconds), text);
-        }
+        assert_eq!(block(&status), expected);
     }
 }

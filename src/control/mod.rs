@@ -9,10 +9,11 @@ pub mod listing;
 pub mod report;
 mod routes;
 mod server;
-pub mod status;
 
 use crate::config::MapOptions;
+pub use crate::http::status;
 use crate::policy;
+use status::Status;
 
 pub use server::{ControlError, ControlSocket, run};
 
@@ -34,5 +35,5 @@ pub trait Operations: Send + Sync + 'static {
     fn missing(&self) -> Vec<&'static str>;
 
     /// How things stand.
-    fn status(&self) -> status::Status;
+    fn status(&self) -> Status;
 }

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::http::serve_connection;
 use crate::limits;
 use crate::telemetry::metrics::CONNECTIONS;
+use crate::telemetry::repeats::Occasionally;
 
 /// The socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,13 @@ impl ControlSocket {
     }
 }
 
+impl ControlSocket {
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Gone already: nothing to do about it.
@@ -69,6 +77,7 @@ pub async fn run<O: Operations>(
 ) {
     let places = Arc::new(Semaphore::new(limits::CONTROL_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let unaccepted = Occasionally::default();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -79,7 +88,9 @@ pub async fn run<O: Operations>(
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "control connection not accepted");
+                if let Some(held_back) = unaccepted.may_say(clock.instant()) {
+                    tracing::warn!(%error, held_back, "control connection not accepted");
+                }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }

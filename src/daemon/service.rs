@@ -87,7 +87,7 @@ impl Service for Lookups {
     fn http(&self, stream: Rewound) -> BoxFuture<'static, ()> {
         let status = self.status.clone();
         let serve = serve_connection(stream, false, move |head| {
-            std::future::ready(respond(&*status, Scope::MetricsOnly, &head.method, &head.target))
+            std::future::ready(respond(&*status, Scope::MetricsOnly, &head))
         });
         Box::pin(async move {
             let _ = timeout(limits::HTTP_HEADER_TIMEOUT, serve).await;

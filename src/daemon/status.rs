@@ -1,77 +1,163 @@
-//! How things stand: for `/readyz` and the metrics page.
+//! How things stand: for `/livez`, `/readyz`, the metrics page, `status` and the page `/`.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::parts::Parts;
+use super::pulse::Pulse;
+use super::root_watch::RootHealth;
+use crate::clock::{Clock, Instant};
+use crate::config::Config;
 use crate::http::Pages;
-use crate::policy;
-use crate::resolver;
+use crate::http::status::{self, Anchor, Failing, Listening, SlowZone, StoreStatus};
+use crate::limits::SLOW_ZONES_SHOWN;
+use crate::resolver::anchors::refresh::{KeyStatus, word};
 use crate::telemetry::exporter::Exporter;
-use crate::telemetry::metrics::{CACHE_ENTRIES, READY, RESOLVER_CACHE_BYTES};
+use crate::telemetry::metrics::{CACHE_ENTRIES, CACHE_REQUESTS, QUERIES, READY, RESOLVER_CACHE_BYTES};
+use crate::telemetry::recent;
+use crate::telemetry::samples::Samples;
 
-/// What is up by now.
+/// What is up by now, and what tells about it.
 pub(super) struct Status {
     exporter: Exporter,
     /// `http.tlspol-metric-names`
     tlspol_names: bool,
-    resolver: resolver::Engine,
-    policy: policy::Engine,
-    listening: AtomicBool,
-    /// Once the root was validated it counts as reachable: later failures show in the answers, and taking a
-    /// serving instance out of service would not help them.
-    root_seen: AtomicBool,
+    parts: Parts,
+    state_dir: String,
+    clock: Clock,
+    started: Instant,
+    pub(super) pulse: Pulse,
+    pub(super) root: RootHealth,
+    /// Set once, when all is bound.
+    listeners: OnceLock<Vec<Listening>>,
     stopping: AtomicBool,
 }
 
 impl Status {
-    pub(super) fn new(
-        exporter: Exporter,
-        tlspol_names: bool,
-        resolver: resolver::Engine,
-        policy: policy::Engine,
-    ) -> Self {
-        let (listening, root_seen, stopping) = Default::default();
-        Self { exporter, tlspol_names, resolver, policy, listening, root_seen, stopping }
+    pub(super) fn new(exporter: Exporter, config: &Config, parts: Parts, clock: Clock) -> Self {
+        let started = clock.instant();
+        Self {
+            exporter,
+            tlspol_names: config.http.tlspol_metric_names,
+            parts,
+            state_dir: config.state_dir.display().to_string(),
+            clock,
+            started,
+            pulse: Pulse::new(started),
+            root: RootHealth::default(),
+            listeners: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+        }
     }
 
-    pub(super) fn set_listening(&self) {
-        self.listening.store(true, Ordering::SeqCst);
+    /// From now on all of these are served.
+    pub(super) fn set_listening(&self, listeners: Vec<Listening>) {
+        // Called once.
+        let _ = self.listeners.set(listeners);
     }
 
     pub(super) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the root was primed and validated since the start.
     pub(super) fn is_root_seen(&self) -> bool {
-        if self.resolver.is_root_validated() {
-            self.root_seen.store(true, Ordering::SeqCst);
+        let resolver = &self.parts.resolver;
+        if !self.root.was_seen() && resolver.is_root_primed() && resolver.is_root_validated() {
+            self.root.note(true, self.clock.instant());
         }
-        self.root_seen.load(Ordering::SeqCst)
+        self.root.was_seen()
     }
 
     pub(super) fn upkeep(&self) {
         self.exporter.upkeep();
     }
+
+    fn store(&self) -> StoreStatus {
+        let usage = self.parts.kept.as_ref().map(|kept| kept.store.usage()).unwrap_or_default();
+        StoreStatus { path: self.state_dir.clone(), bytes: usage.bytes, waiting: usage.waiting, failing: usage.failing }
+    }
+
+    /// Of DNS lookups and of policy fetches together.
+    fn failures(&self) -> Vec<Failing> {
+        let now = self.clock.wall();
+        let sources = [self.parts.resolver.recent(), self.parts.policy.recent()];
+        let mut failures: Vec<Failing> =
+            sources.into_iter().flat_map(|recent| recent.failures(now)).map(failing).collect();
+        failures.sort_by_key(|failing| std::cmp::Reverse(failing.count));
+        failures
+    }
 }
 
 impl Pages for Status {
     fn metrics(&self) -> String {
-        metrics::gauge!(RESOLVER_CACHE_BYTES).set(self.resolver.cache_bytes() as f64);
-        metrics::gauge!(CACHE_ENTRIES).set(self.policy.cache().len() as f64);
+        metrics::gauge!(RESOLVER_CACHE_BYTES).set(self.parts.resolver.cache_bytes() as f64);
+        metrics::gauge!(CACHE_ENTRIES).set(self.parts.policy.cache().len() as f64);
         metrics::gauge!(READY).set(if self.missing().is_empty() { 1.0 } else { 0.0 });
         self.exporter.render(self.tlspol_names)
     }
 
+    fn stuck(&self) -> Vec<&'static str> {
+        self.pulse.stuck(self.clock.instant())
+    }
+
     fn missing(&self) -> Vec<&'static str> {
         let mut missing = Vec::new();
-        if !self.listening.load(Ordering::SeqCst) {
+        // The store is read before anything listens.
+        if self.listeners.get().is_none() {
             missing.push("listeners");
         }
         if !self.is_root_seen() {
             missing.push("validated root keys");
+        } else if !self.root.is_well(self.clock.instant()) {
+            missing.push("root (cannot be reached or validated any more)");
         }
         if self.stopping.load(Ordering::SeqCst) {
             missing.push("stopping");
         }
         missing
     }
+
+    fn status(&self) -> status::Status {
+        let counted = self.exporter.samples();
+        let anchors = self.parts.kept.as_ref().map(|kept| kept.keeper.status()).unwrap_or_default();
+        let slowest = self.parts.resolver.recent().slowest(SLOW_ZONES_SHOWN, self.clock.instant());
+        status::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            now: self.clock.wall(),
+            uptime: self.clock.instant().saturating_duration_since(self.started).as_secs(),
+            missing: self.missing().into_iter().map(str::to_owned).collect(),
+            listeners: self.listeners.get().cloned().unwrap_or_default(),
+            queries: counted.sum(QUERIES, None) as u64,
+            hit_rate: hit_rate(&counted),
+            cache_entries: self.parts.policy.cache().len(),
+            cache_bytes: self.parts.policy.cache().bytes(),
+            resolver_cache_bytes: self.parts.resolver.cache_bytes(),
+            store: self.store(),
+            trust_anchors: anchors.into_iter().map(anchor).collect(),
+            failures: self.failures(),
+            slow_zones: slowest.into_iter().map(slow_zone).collect(),
+        }
+    }
+}
+
+fn hit_rate(counted: &Samples) -> Option<f64> {
+    let all = counted.sum(CACHE_REQUESTS, None);
+    (all > 0.0).then(|| counted.sum(CACHE_REQUESTS, Some(("result", "hit"))) / all)
+}
+
+fn anchor(key: KeyStatus) -> Anchor {
+    let KeyStatus { zone, tag, algorithm, state, since, refreshed_at, next_refresh } = key;
+    Anchor { zone, tag, algorithm, state: word(state).to_owned(), since, refreshed_at, next_refresh }
+}
+
+fn failing(failing: recent::Failing) -> Failing {
+    let recent::Failing { reason, count, last, example } = failing;
+    Failing { reason: reason.to_owned(), count, last, example }
+}
+
+fn slow_zone(slow: recent::Slow) -> SlowZone {
+    let recent::Slow { zone, smoothed, longest, questions, failed } = slow;
+    SlowZone { zone, seconds: smoothed.as_secs_f64(), longest: longest.as_secs_f64(), questions, failed }
 }

@@ -115,9 +115,47 @@ impl Failure {
         self
     }
 
+    /// Where it went wrong: the zone, or the name where no zone is known.
+    pub fn place(&self) -> String {
+        text(self.zone.as_ref().unwrap_or(&self.name))
+    }
+
+    /// What went wrong in a few words, without names: one of a closed set.
+    pub fn kind(&self) -> &'static str {
+        match &self.cause {
+            Cause::Bogus(bogus) => bogus.kind(),
+            Cause::Timeout => "no answer in time",
+            Cause::ServFail => "servers answer with errors",
+            Cause::Lame => "servers are not authoritative",
+            Cause::NoServers => "no name server can be reached",
+            Cause::Malformed => "malformed answers",
+            Cause::AliasChain => "alias chain loops or is too long",
+            Cause::Budget(_) => "too much work",
+            Cause::Overloaded => "too many lookups under way",
+            Cause::Network => "network error on this host",
+        }
+    }
+
     /// True where validation failed.
     pub fn is_bogus(&self) -> bool {
         matches!(self.cause, Cause::Bogus(_))
+    }
+}
+
+impl Bogus {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } => "signature expired",
+            Self::NotYetValid { .. } => "signature not valid yet",
+            Self::MissingSignature { .. } => "signature missing",
+            Self::BadSignature { .. } => "signature wrong",
+            Self::NoDnskey => "DNSKEY missing",
+            Self::NoMatchingKey { .. } => "no DNSKEY matches DS",
+            Self::UnknownKey { .. } => "signature by unknown key",
+            Self::DenialNotProven => "denial not proven",
+            Self::WrongSigner { .. } => "signed by another zone",
+            Self::TooMuchWork(_) => "validation needs too much work",
+        }
     }
 }
 

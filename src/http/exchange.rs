@@ -2,18 +2,20 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, FORWARDED, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::page::SECURITY_POLICY;
 use crate::limits;
 
 /// What counts of a request.
@@ -23,8 +25,10 @@ pub struct Head {
     pub method: Method,
     /// Path and query.
     pub target: String,
-    /// Its Host header.
+    /// The host that the client believes it asks, port and all; none where it names none or several.
     pub host: Option<String>,
+    /// Handed on by a proxy: who asked is not who connected.
+    pub forwarded: bool,
     /// Its Sec-Fetch-Site header: from what kind of page a browser asks.
     pub fetch_site: Option<String>,
     /// Whether its Accept header asks for JSON.
@@ -34,14 +38,44 @@ pub struct Head {
 impl Head {
     fn of(request: &Request<Incoming>) -> Self {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let named = match (request.uri().authority(), hosts.next(), hosts.next()) {
+            (Some(authority), _, _) => Some(authority.as_str()),
+            (None, Some(host), None) => host.to_str().ok(),
+            (None, ..) => None,
+        };
         Self {
             method: request.method().clone(),
             target: request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned(),
-            host: header("host").map(str::to_owned),
+            host: named.map(str::to_owned),
+            forwarded: request.headers().contains_key(FORWARDED) || request.headers().contains_key("x-forwarded-for"),
             fetch_site: header("sec-fetch-site").map(str::to_owned),
             wants_json: header("accept").is_some_and(|accept| accept.contains("application/json")),
         }
     }
+
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or(&self.target)
+    }
+
+    /// Whether somebody at this host asks, and means it: not through a proxy, not led here by a name that a stranger
+    /// bent our way ("DNS rebinding"), and not from another site's page that a browser here happens to show.
+    pub fn is_from_this_host(&self, peer: IpAddr) -> bool {
+        let own_page = self.fetch_site.as_deref().is_none_or(|site| matches!(site, "same-origin" | "none"));
+        let host = self.host.as_deref().unwrap_or_default();
+        peer.to_canonical().is_loopback() && is_loopback_host(host) && own_page && !self.forwarded
+    }
+}
+
+/// Whether a Host header (RFC 9110 §7.2) names this host without help from DNS.
+fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A response of a status, a media type and a text.
@@ -68,6 +102,10 @@ impl Text {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+        if let Ok(policy) = HeaderValue::from_str(&SECURITY_POLICY) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }

@@ -17,9 +17,7 @@ pub trait Explains: Send + Sync + 'static {
 /// Answers `GET /explain?domain=…`. An explanation names domains that mail goes to and makes us ask the world about
 /// them: that is for this host alone, and not for web pages that a browser on this host happens to show.
 pub(super) async fn respond<E: Explains>(explains: &E, peer: IpAddr, head: &Head) -> Text {
-    let host = head.host.as_deref().unwrap_or_default();
-    let own_page = head.fetch_site.as_deref().is_none_or(|site| matches!(site, "same-origin" | "none"));
-    if !peer.to_canonical().is_loopback() || !is_loopback_host(host) || !own_page {
+    if !head.is_from_this_host(peer) {
         let text = "explanations are given over loopback alone: ask for http://localhost/…, or `postseal explain`\n";
         return Text::plain(StatusCode::FORBIDDEN, text);
     }
@@ -31,17 +29,6 @@ pub(super) async fn respond<E: Explains>(explains: &E, peer: IpAddr, head: &Head
         Some(key) if !key.trim().is_empty() => explains.explain(key.trim().to_owned(), head.wants_json).await,
         Some(_) | None => Text::plain(StatusCode::BAD_REQUEST, "domain= expected\n"),
     }
-}
-
-/// Whether a Host header (RFC 9110 §7.2) names this host without help from DNS, which a stranger may have bent our way
-/// ("DNS rebinding").
-fn is_loopback_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -61,6 +48,7 @@ mod tests {
             method: Method::GET,
             target: target.to_owned(),
             host: Some(host.to_owned()),
+            forwarded: false,
             fetch_site: None,
             wants_json: false,
         }
@@ -90,6 +78,12 @@ mod tests {
         ] {
             assert_eq!(respond(&Echo, peer, &head(host, target)).await.status.as_u16(), status, "{peer} {host}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_speaks_for_somebody_else() {
+        let forwarded = Head { forwarded: true, ..head("localhost", "/explain?domain=example.com") };
+        assert_eq!(respond(&Echo, IpAddr::from([127, 0, 0, 1]), &forwarded).await.status.as_u16(), 403);
     }
 
     #[tokio::test]

@@ -9,15 +9,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::exchange::{Text, serve_connection};
-use super::{Explains, Pages, explain};
+use super::exchange::{Head, Text, serve_connection};
+use super::{Explains, Pages, explain, page};
+use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::metrics as names;
+use crate::telemetry::repeats::Occasionally;
 
-/// Which pages a port has.
+/// What may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// All pages, with what they say of single domains.
+    ThisHost,
+    /// All pages, without that.
     All,
     /// `/metrics` alone: the socketmap port (postfix-tlspol's habit).
     MetricsOnly,
@@ -49,6 +53,7 @@ async fn accept<P: Pages, E: Explains>(
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
+    let (unaccepted, clock) = (Occasionally::default(), Clock::system());
     loop {
         // The place first: until there is one, the kernel's queue holds newcomers.
         let place = tokio::select! {
@@ -63,7 +68,9 @@ async fn accept<P: Pages, E: Explains>(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "HTTP connection not accepted");
+                if let Some(held_back) = unaccepted.may_say(clock.instant()) {
+                    tracing::warn!(%error, held_back, "HTTP connection not accepted");
+                }
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }
@@ -75,10 +82,11 @@ async fn accept<P: Pages, E: Explains>(
             let serve = serve_connection(stream, true, move |head| {
                 let (pages, explains) = (pages.clone(), explains.clone());
                 async move {
-                    match head.target.split('?').next() {
-                        Some("/explain") => explain::respond(&*explains, peer.ip(), &head).await,
-                        _ => respond(&*pages, Scope::All, &head.method, &head.target),
+                    if head.path() == "/explain" {
+                        return explain::respond(&*explains, peer.ip(), &head).await;
                     }
+                    let scope = if head.is_from_this_host(peer.ip()) { Scope::ThisHost } else { Scope::All };
+                    respond(&*pages, scope, &head)
                 }
             });
             // Kept alive for a few scrapes at most; clients of metrics connect again.
@@ -92,16 +100,16 @@ async fn accept<P: Pages, E: Explains>(
 }
 
 /// The answer to one request.
-pub fn respond<P: Pages + ?Sized>(pages: &P, scope: Scope, method: &Method, target: &str) -> Text {
-    let path = target.split('?').next().unwrap_or(target);
+pub fn respond<P: Pages + ?Sized>(pages: &P, scope: Scope, head: &Head) -> Text {
+    let path = head.path();
     let known = match scope {
-        Scope::All => matches!(path, "/" | "/metrics" | "/livez" | "/readyz"),
+        Scope::ThisHost | Scope::All => matches!(path, "/" | "/metrics" | "/livez" | "/readyz"),
         Scope::MetricsOnly => path == "/metrics",
     };
     if !known {
         return Text::plain(StatusCode::NOT_FOUND, "not found\n");
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
         return Text::plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
     }
     match path {
@@ -110,45 +118,68 @@ pub fn respond<P: Pages + ?Sized>(pages: &P, scope: Scope, method: &Method, targ
             media_type: "text/plain; version=0.0.4; charset=utf-8",
             body: pages.metrics(),
         },
-        "/livez" => Text::plain(StatusCode::OK, "ok\n"),
-        "/readyz" => match pages.missing().as_slice() {
-            [] => Text::plain(StatusCode::OK, "ok\n"),
-            missing => Text::plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", "))),
-        },
-        _ => Text { status: StatusCode::OK, media_type: "text/html; charset=utf-8", body: front_page(pages) },
+        "/livez" => verdict("stuck", &pages.stuck()),
+        "/readyz" => verdict("not ready", &pages.missing()),
+        _ => {
+            let may_ask = scope == Scope::ThisHost;
+            let status = if may_ask { pages.status() } else { pages.status().without_names() };
+            Text {
+                status: StatusCode::OK,
+                media_type: "text/html; charset=utf-8",
+                body: page::render(&status, may_ask),
+            }
+        }
     }
 }
 
-fn front_page<P: Pages + ?Sized>(pages: &P) -> String {
-    let missing = pages.missing();
-    let status = if missing.is_empty() { "ready".to_owned() } else { format!("not ready: {}", missing.join(", ")) };
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>postseal</title></head><body>\n\
-         <h1>postseal {}</h1>\n<p>{status}</p>\n<ul>\n<li><a href=\"/metrics\">metrics</a></li>\n\
-         <li><a href=\"/livez\">livez</a></li>\n<li><a href=\"/readyz\">readyz</a></li>\n</ul>\n</body></html>\n",
-        env!("CARGO_PKG_VERSION")
-    )
+/// Fine, or not for these reasons.
+fn verdict(word: &str, reasons: &[&str]) -> Text {
+    match reasons {
+        [] => Text::plain(StatusCode::OK, "ok\n"),
+        reasons => Text::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{word}: {}\n", reasons.join(", "))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::status::{SlowZone, Status};
 
-    struct Still(Vec<&'static str>);
+    #[derive(Default)]
+    struct Still {
+        missing: Vec<&'static str>,
+        stuck: Vec<&'static str>,
+    }
 
     impl Pages for Still {
         fn metrics(&self) -> String {
             "up 1\n".to_owned()
         }
-        fn missing(&self) -> Vec<&'static str> {
-            self.0.clone()
+        fn stuck(&self) -> Vec<&'static str> {
+            self.stuck.clone()
         }
+        fn missing(&self) -> Vec<&'static str> {
+            self.missing.clone()
+        }
+        fn status(&self) -> Status {
+            let slow_zones = vec![SlowZone { zone: "slow.example".to_owned(), ..SlowZone::default() }];
+            Status { slow_zones, ..Status::default() }
+        }
+    }
+
+    fn ask(pages: &Still, scope: Scope, method: Method, target: &str) -> Text {
+        let target = target.to_owned();
+        respond(
+            pages,
+            scope,
+            &Head { method, target, host: None, forwarded: false, fetch_site: None, wants_json: false },
+        )
     }
 
     #[test]
     fn each_page_answers_with_its_status() {
-        let (ready, waiting) = (Still(vec![]), Still(vec!["root"]));
-        let get = |pages: &Still, scope, path: &str| respond(pages, scope, &Method::GET, path).status.as_u16();
+        let ready = Still::default();
+        let get = |scope, path: &str| ask(&ready, scope, Method::GET, path).status.as_u16();
         for (path, all, metrics_only) in [
             ("/", 200, 404),
             ("/metrics", 200, 200),
@@ -158,13 +189,28 @@ mod tests {
             ("/other", 404, 404),
             ("/metrics/", 404, 404),
         ] {
-            assert_eq!(get(&ready, Scope::All, path), all, "{path}");
-            assert_eq!(get(&ready, Scope::MetricsOnly, path), metrics_only, "{path}");
+            assert_eq!(get(Scope::ThisHost, path), all, "{path}");
+            assert_eq!(get(Scope::All, path), all, "{path}");
+            assert_eq!(get(Scope::MetricsOnly, path), metrics_only, "{path}");
         }
-        assert_eq!(get(&waiting, Scope::All, "/readyz"), 503);
-        assert_eq!(get(&waiting, Scope::All, "/livez"), 200);
-        assert!(respond(&waiting, Scope::All, &Method::GET, "/readyz").body.contains("root"));
-        assert_eq!(respond(&ready, Scope::All, &Method::POST, "/metrics").status.as_u16(), 405);
-        assert_eq!(respond(&ready, Scope::All, &Method::HEAD, "/metrics").status.as_u16(), 200);
+        assert_eq!(ask(&ready, Scope::All, Method::POST, "/metrics").status.as_u16(), 405);
+        assert_eq!(ask(&ready, Scope::All, Method::HEAD, "/metrics").status.as_u16(), 200);
+    }
+
+    #[test]
+    fn what_is_missing_makes_it_not_ready_and_what_is_stuck_makes_it_dead() {
+        let get = |pages: &Still, path: &str| ask(pages, Scope::All, Method::GET, path);
+        let waiting = Still { missing: vec!["root"], ..Still::default() };
+        assert_eq!(get(&waiting, "/readyz"), Text::plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: root\n"));
+        assert_eq!(get(&waiting, "/livez"), Text::plain(StatusCode::OK, "ok\n"));
+        let stuck = Still { stuck: vec!["event loop"], ..Still::default() };
+        assert_eq!(get(&stuck, "/livez"), Text::plain(StatusCode::SERVICE_UNAVAILABLE, "stuck: event loop\n"));
+    }
+
+    #[test]
+    fn domains_are_named_only_to_those_on_this_host() {
+        let body = |scope| ask(&Still::default(), scope, Method::GET, "/").body;
+        assert!(body(Scope::ThisHost).contains("slow.example"));
+        assert!(!body(Scope::All).contains("slow.example"));
     }
 }

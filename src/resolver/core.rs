@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hickory_proto::rr::{Name, RecordType};
 use parking_lot::RwLock;
@@ -23,6 +24,7 @@ use super::validate::Trust;
 use crate::clock::{Clock, Instant, Stamp};
 use crate::dns::{Cause, Failure};
 use crate::limits;
+use crate::telemetry::recent::Recent;
 
 /// The shared insides of the engine; its work is spread over `iterate`, `trust` and `check`.
 pub(super) struct Core {
@@ -39,6 +41,10 @@ pub(super) struct Core {
     pub trust_flights: Flights<Name, Result<ZoneTrust, Failure>>,
     pub lookups: Flights<(Name, u16, bool), Result<Arc<Resolution>, Failure>>,
     pub priming: Flights<(), ()>,
+    /// Whether the root's servers were asked for, and named, once (RFC 8109).
+    pub primed: AtomicBool,
+    /// What failed or was slow of late.
+    pub recent: Recent,
 }
 
 /// What a question is asked for.
@@ -83,6 +89,8 @@ impl Core {
             trust_flights: Flights::new(),
             lookups: Flights::new(),
             priming: Flights::new(),
+            primed: AtomicBool::new(false),
+            recent: Recent::default(),
             settings,
             clock,
         }

@@ -1,6 +1,7 @@
 //! The engine's face: questions in, validated answers out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::dns::{Answer, BoxFuture, Cause, Failure, Lookup};
 use crate::limits;
 use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
+use crate::telemetry::recent::Recent;
 
 /// A validating recursive resolver. Cheap to clone; all clones share caches and work under way.
 #[derive(Clone)]
@@ -75,6 +77,9 @@ impl Engine {
                 if core.settings.counted {
                     count(&outcome, core.clock.instant() - begun);
                 }
+                if let Err(failure) = &outcome {
+                    core.recent.failed(failure.kind(), || failure.place(), core.now());
+                }
                 outcome
             }
         });
@@ -101,6 +106,24 @@ impl Engine {
         let root = self.core.zones.root();
         self.core.start_priming();
         self.core.start_trust(&self.core.context(false), &root);
+    }
+
+    /// Looks whether the root can be reached and validated now, past every cache. Costs one question.
+    pub async fn look_at_root(&self) -> Result<(), Failure> {
+        let late = Failure::new(Name::root(), RecordType::DNSKEY, Cause::Timeout).in_zone(&Name::root());
+        let look = self.core.look_at_root();
+        tokio::time::timeout(limits::LOOKUP_TIME, look).await.unwrap_or(Err(late))
+    }
+
+    /// Whether the root's servers have said who they are (RFC 8109), or forwarders stand for them.
+    pub fn is_root_primed(&self) -> bool {
+        let forwarded = self.core.settings.forward.iter().any(|forward| forward.zone.is_root());
+        forwarded || self.core.primed.load(Ordering::Relaxed)
+    }
+
+    /// What failed or was slow of late.
+    pub fn recent(&self) -> &Recent {
+        &self.core.recent
     }
 
     /// Whether the root's keys are known and validated (or there is no anchor for the root).

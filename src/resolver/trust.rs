@@ -302,6 +302,21 @@ impl Core {
         }
     }
 
+    /// Asks the root's servers for the root's keys, past every cache, and checks them against the anchors; what
+    /// was learnt is used. Without an anchor it is enough that they answer.
+    pub async fn look_at_root(self: &Arc<Self>) -> Result<(), Failure> {
+        let context = self.context(false);
+        let root = self.zones.deepest(&Name::root(), false, self.now());
+        if !self.anchors().contains_key(&root.name) {
+            return self.ask_zone(&context, &root, &root.name, RecordType::NS, &[]).await.map(drop);
+        }
+        let (trust, ttl) = Arc::clone(self).establish(context, Arc::clone(&root)).await?;
+        let entry = TrustEntry { trust, learnt: self.now(), ttl: ttl.min(limits::MAX_TTL) };
+        self.trusts.insert(root.name.clone(), entry);
+        self.failures.clear(&root.name, RecordType::DNSKEY);
+        Ok(())
+    }
+
     /// Puts a verified RRset into the cache.
     pub fn keep(&self, set: &RrSet, proof: &[RrSet], security: Security, ttl: u32) {
         let known = Known::Positive { set: Arc::new(set.clone()), proof: proof.into(), dname: None };

@@ -7,5 +7,7 @@ pub mod exporter;
 pub mod logging;
 pub mod metrics;
 mod process;
+pub mod recent;
+pub mod repeats;
 pub mod samples;
 mod tlspol;

@@ -32,7 +32,8 @@ impl Samples {
             let fits = |(key, value): (&str, &str)| sample.labels.iter().any(|(k, v)| k == key && v == value);
             sample.name == name && label.is_none_or(fits)
         };
-        self.0.iter().filter(counts).map(|sample| sample.value).sum()
+        // From +0: the sum of nothing would be -0.
+        self.0.iter().filter(counts).fold(0.0, |sum, sample| sum + sample.value)
     }
 }
 

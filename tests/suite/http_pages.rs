@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
+use postseal::http::status::{SlowZone, Status};
 use postseal::http::{Explains, Pages, Text, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,8 +17,15 @@ impl Pages for Still {
     fn metrics(&self) -> String {
         "# TYPE up gauge\nup 1\n".to_owned()
     }
+    fn stuck(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     fn missing(&self) -> Vec<&'static str> {
         vec!["root keys"]
+    }
+    fn status(&self) -> Status {
+        let slow_zones = vec![SlowZone { zone: "slow.example".to_owned(), ..SlowZone::default() }];
+        Status { version: "1.2.3".to_owned(), slow_zones, ..Status::default() }
     }
 }
 
@@ -66,6 +74,26 @@ async fn pages_answer_get_and_head_and_nothing_else() {
     }
     let _ = shutdown.send(());
     server.await.expect("ended");
+}
+
+#[tokio::test]
+async fn the_page_may_load_nothing_and_names_domains_only_where_this_host_is_asked() {
+    let (address, _shutdown, _server) = start().await;
+    for (host, more, named) in [
+        ("localhost", "", true),
+        ("127.0.0.1:9642", "", true),
+        ("attacker.example", "", false),
+        ("localhost", "X-Forwarded-For: 192.0.2.1\r\n", false),
+        ("localhost", "Host: attacker.example\r\n", false),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n");
+        let response = exchange(address, &request).await;
+        assert!(response.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{response}");
+        assert!(response.contains("x-content-type-options: nosniff\r\n"), "{response}");
+        assert!(response.contains("not ready") || response.contains("1.2.3"), "{response}");
+        assert_eq!(response.contains("slow.example"), named, "{host} {more}");
+        assert_eq!(response.contains("<form"), named, "{host} {more}");
+    }
 }
 
 #[tokio::test]

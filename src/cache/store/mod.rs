@@ -22,7 +22,7 @@ mod recover;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -67,6 +67,7 @@ pub enum StoreError {
 
 /// The store, open for writing. Dropping it writes what is queued, and waits for that a bounded time.
 pub struct Store {
+    directory: PathBuf,
     queue: Queue,
     blobs: Mutex<HashMap<String, Vec<u8>>>,
     ended: Mutex<mpsc::Receiver<()>>,
@@ -102,7 +103,7 @@ impl Store {
             None => Default::default(),
         };
         let (blobs, loaded) = branches::sort(entries, report);
-        let queue = Queue::default();
+        let (queue, directory) = (Queue::default(), store.clone());
         let writer = writer::Writer { store, lock, clock: clock.clone(), queue: queue.clone() };
         let (end, ended) = mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -116,7 +117,7 @@ impl Store {
             queue.put_back(HashMap::new(), Vec::new());
         }
         let (blobs, ended) = (Mutex::new(blobs), Mutex::new(ended));
-        Ok((Self { queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded))
+        Ok((Self { directory, queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded))
     }
 
     /// Keeps `bytes` under `name` (at most [`crate::limits::STORE_KEY_BYTES`] less one octets) until it is
@@ -131,6 +132,15 @@ impl Store {
     /// What was last saved under `name`.
     pub fn blob(&self, name: &str) -> Option<Vec<u8>> {
         self.blobs.lock().get(name).cloned()
+    }
+
+    /// What it takes and how it is, now.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            bytes: octets_below(&self.directory, DEPTH),
+            waiting: self.queue.len(),
+            failing: self.queue.is_failing(),
+        }
     }
 
     /// Ready once everything that was changed before is durable.
@@ -150,6 +160,31 @@ impl Store {
             }
         }
     }
+}
+
+/// What the store takes and how it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Octets of all its files.
+    pub bytes: u64,
+    /// Changes that wait to be written.
+    pub waiting: usize,
+    /// True while the disk takes nothing.
+    pub failing: bool,
+}
+
+/// Directories in directories of the store, fjall's included.
+const DEPTH: u32 = 5;
+
+/// Octets of all files; what cannot be read, or goes away meanwhile, counts nothing.
+fn octets_below(directory: &Path, depth: u32) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() && depth > 0 => octets_below(&entry.path(), depth - 1),
+        Ok(data) if data.is_file() => data.len(),
+        _ => 0,
+    };
+    entries.map(size).sum()
 }
 
 impl Drop for Store {

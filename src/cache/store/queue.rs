@@ -116,6 +116,11 @@ impl Queue {
         }
     }
 
+    /// Whether the disk is known to take nothing.
+    pub fn is_failing(&self) -> bool {
+        self.0.state.lock().failing
+    }
+
     /// Whether the disk takes no writes, so that nobody need wait for it.
     pub fn set_failing(&self, failing: bool) {
         self.0.state.lock().failing = failing;

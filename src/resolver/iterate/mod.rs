@@ -22,7 +22,7 @@ use super::flight::Turn;
 use super::message::{Message, Rcode};
 use super::servers::{Ask, AskError, Judgement, Rejection, Reply};
 use super::trust::ZoneTrust;
-use crate::dns::{Cause, Failure};
+use crate::dns::{Cause, Failure, text};
 use crate::limits;
 
 /// A message from a server of a zone, and what it means.
@@ -282,7 +282,12 @@ impl Core {
             }
         };
         let ask = async |question: &Ask| {
-            self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await
+            let begun = self.clock.instant();
+            let reply =
+                self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await;
+            let now = self.clock.instant();
+            self.recent.asked(|| text(&zone.name), now.saturating_duration_since(begun), reply.is_ok(), now);
+            reply
         };
         let mut reply = ask(&question).await;
         if edns_required && all_useless(&reply) && !matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_))) {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use hickory_proto::rr::{Name, RecordType};
@@ -131,6 +132,9 @@ impl Core {
         }
         let context = self.context(false);
         let zone = self.zones.root();
+        if zone.forward.is_some() {
+            return;
+        }
         let heard = match self.fetch_checked(&context, &zone, &root, RecordType::NS).await {
             Ok(heard) => heard,
             Err(failure) => {
@@ -140,6 +144,7 @@ impl Core {
             }
         };
         let Meaning::Answer(ns) = &heard.meaning else { return };
+        self.primed.store(true, Ordering::Relaxed);
         let servers: Vec<NameServer> = ns
             .target_names()
             .into_iter()
