@@ -10,7 +10,7 @@
 //! 6. [`listener`] serves the same answers to Postfix's own resolver.
 //!
 //! Around it: [`daemon`] wires and ends everything, [`cli`] holds one file per command, [`config`] the
-//! settings, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
+//! settings, [`postfix`] what Postfix must be told, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
 //! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`telemetry`] logs and metrics.
 
 pub mod addresses;
@@ -26,6 +26,7 @@ pub mod limits;
 pub mod listener;
 pub mod names;
 pub mod policy;
+pub mod postfix;
 pub mod resolver;
 pub mod socketmap;
 pub mod telemetry;

@@ -9,6 +9,7 @@ mod dump;
 mod explain;
 mod export;
 mod healthcheck;
+mod postfix_config;
 mod purge;
 mod query;
 mod serve;
@@ -53,6 +54,8 @@ enum Command {
     Purge(purge::Purge),
     /// Check the configuration and print every effective value with its origin.
     CheckConfig,
+    /// Print what belongs into Postfix's main.cf, and check the one that is there.
+    PostfixConfig(postfix_config::PostfixConfig),
     /// Show how the running daemon is: readiness, caches, trust anchors.
     Status(status::Show),
     /// Exit with 0 when the running daemon is ready to answer.
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Export => export::run(&sources),
         Command::Purge(purge) => purge.run(&sources),
         Command::CheckConfig => check_config::run(&sources),
+        Command::PostfixConfig(wanted) => wanted.run(&sources),
         Command::Status(show) => show.run(&sources),
         Command::Healthcheck => healthcheck::run(&sources),
     }

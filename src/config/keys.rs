@@ -121,6 +121,13 @@ pub const KEYS: &[Key] = &[
         None,
         "`may` or `encrypt`: level at which failed fetches and `testing` are reported by TLSRPT",
     ),
+    key(
+        "postfix.check-resolver",
+        Kind::Text,
+        Some(r#""auto""#),
+        "see at start and every hour whether Postfix's resolvers validate: `true`, `false`, or `\"auto\"`: where Postfix is on this host",
+    ),
+    key("postfix.resolv-conf", Kind::Text, Some(r#""/etc/resolv.conf""#), "the file that names them"),
     key("cache.max-entries", Kind::Number, Some("100000"), "policies kept; at least 100"),
     key("cache.prefetch", Kind::Switch, Some("true"), "renew what is in use shortly before it ends"),
     key(

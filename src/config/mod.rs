@@ -20,6 +20,7 @@ pub use overrides::{Override, OverrideError, Overrides, PolicyTextError};
 pub use print::effective;
 pub use sources::{DEFAULT_FILE, Environment, Sources, variable_of};
 pub use tree::{
-    Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Resolver, Socketmap, Store,
+    Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Postfix, Resolver,
+    Socketmap, Store,
 };
 pub use values::Listen;

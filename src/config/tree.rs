@@ -40,6 +40,8 @@ pub struct Config {
     /// Maps by exact name.
     #[serde(default, deserialize_with = "maps")]
     pub maps: BTreeMap<String, MapOptions>,
+    /// Postfix's own resolver.
+    pub postfix: Postfix,
     /// Policies in memory.
     pub cache: Cache,
     /// Policies on disk and beyond.
@@ -86,6 +88,17 @@ pub struct Dns {
     /// Who may ask.
     #[serde(deserialize_with = "values::networks")]
     pub allow: Vec<ipnet::IpNet>,
+}
+
+/// `[postfix]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Postfix {
+    /// See whether Postfix's resolvers validate; `None`: where Postfix is installed on this host.
+    #[serde(deserialize_with = "values::switch_or_auto")]
+    pub check_resolver: Option<bool>,
+    /// The file that names them.
+    pub resolv_conf: PathBuf,
 }
 
 /// `[resolver]`

@@ -7,11 +7,12 @@ const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "te
 /// Each module and what it may use besides the leaves.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["daemon", "control"]),
-    ("daemon", &["socketmap", "listener", "http", "control", "policy", "cache", "dns", "resolver"]),
+    ("cli", &["daemon", "control", "postfix"]),
+    ("daemon", &["socketmap", "listener", "http", "control", "policy", "cache", "dns", "resolver", "postfix"]),
     ("control", &["policy", "cache", "dns", "resolver", "http"]),
     ("socketmap", &[]),
     ("http", &[]),
+    ("postfix", &[]),
     ("listener", &["resolver", "dns"]),
     ("policy", &["cache", "dns"]),
     ("resolver", &["dns"]),
