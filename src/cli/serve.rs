@@ -32,7 +32,7 @@ pub(super) fn run(sources: Sources) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "cannot start");
+            tracing::error!(%error, "cannot serve");
             ExitCode::FAILURE
         }
     }

@@ -12,7 +12,10 @@ mod materials;
 mod notify;
 mod operations;
 mod parts;
+mod pulse;
 mod reload;
+mod resolver_check;
+mod root_watch;
 mod service;
 mod status;
 
@@ -33,12 +36,15 @@ pub use parts::{Parts, StartError, level_filter};
 use self::activation::Activated;
 use self::maps::Maps;
 use self::notify::Notifier;
+use self::pulse::Beat;
 use self::reload::Reload;
 use self::service::Lookups;
 use self::status::Status;
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Listen, MapOptions, Sources};
 use crate::control::{self, ControlSocket};
+use crate::http::Pages;
+use crate::http::status::Listening;
 use crate::limits;
 use crate::listener;
 use crate::socketmap::{self, Listener};
@@ -58,15 +64,59 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         tracing::warn!("store.shared is set, and not used by this version: policies are kept in state-dir alone");
     }
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
-    let status =
-        Arc::new(Status::new(exporter, config.http.tlspol_metric_names, parts.resolver.clone(), parts.policy.clone()));
+    let status = Arc::new(Status::new(exporter, &config, parts.clone(), clock.clone()));
     let maps = Maps::new(&config.maps);
     let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
 
     descriptors::raise_limit();
     let signals = Signals::new().map_err(StartError::Signals)?;
     let sockets = Sockets::bind(&config, &sources.environment)?;
+    let listening = sockets.listening();
     let (stop, stopping) = watch::channel(false);
+    let mut servers = serve(sockets, &config, &parts, &lookups, &status, &clock, &stopping);
+    status.set_listening(listening);
+
+    let notifier = Notifier::new(&sources.environment);
+    notifier.ready();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), started_in = ?clock.instant().duration_since(started), "ready");
+    let reload = Reload { sources, log, lookups, parts: parts.clone(), clock: clock.clone() };
+    let ended = tokio::select! {
+        () = signals.wait_for_end(&reload, &notifier) => Ok(()),
+        Some(_) = servers.join_next() => Err(StartError::Ended),
+        () = notifier.keep_alive(|| status.stuck().is_empty()) => Ok(()),
+        () = parts.policy.clone().maintain() => Ok(()),
+        () = keep_up(&parts, &status, &clock) => Ok(()),
+        () = root_watch::follow(&status.root, &clock, async || parts.resolver.look_at_root().await.is_ok()) => Ok(()),
+        () = follow_anchors(&parts) => Ok(()),
+        () = resolver_check::follow(&config.postfix, &status) => Ok(()),
+    };
+
+    notifier.stopping();
+    status.set_stopping();
+    stop.send_replace(true);
+    let drained = timeout(limits::DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("lookups still under way after {:?}: left unanswered", limits::DRAIN);
+    }
+    if let Some(kept) = &parts.kept
+        && !matches!(timeout(limits::FLUSH, kept.store.flush()).await, Ok(Ok(())))
+    {
+        tracing::warn!("the store could not be written to the end");
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+/// Starts everything that answers; each ends when `stopping` says so.
+fn serve(
+    sockets: Sockets,
+    config: &Config,
+    parts: &Parts,
+    lookups: &Arc<Lookups>,
+    status: &Arc<Status>,
+    clock: &Clock,
+    stopping: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let stopped = || {
         let mut stopping = stopping.clone();
         async move {
@@ -91,45 +141,17 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         servers.spawn(listener::run(sockets.dns, service, stopped()));
     }
     if let Some(socket) = sockets.control {
-        let operations = operations::OfDaemon {
-            lookups: lookups.clone(),
-            status: status.clone(),
-            parts: parts.clone(),
-            explanations,
-            state_dir: config.state_dir.clone(),
-            clock: clock.clone(),
-            started,
-        };
+        let operations = operations::OfDaemon { lookups: lookups.clone(), status: status.clone(), explanations };
         servers.spawn(control::run(socket, Arc::new(operations), clock.clone(), stopped()));
     }
-    status.set_listening();
-
-    let notifier = Notifier::new(&sources.environment);
-    notifier.ready();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), started_in = ?clock.instant().duration_since(started), "ready");
-    let reload = Reload { sources, log, lookups, parts: parts.clone(), clock: clock.clone() };
-    tokio::select! {
-        () = signals.wait_for_end(&reload, &notifier) => {}
-        () = notifier.keep_alive() => {}
-        () = parts.policy.clone().maintain() => {}
-        () = keep_up(&parts, &status) => {}
-        () = follow_anchors(&parts) => {}
-    }
-
-    notifier.stopping();
-    status.set_stopping();
-    stop.send_replace(true);
-    let drained = timeout(limits::DRAIN, async { while servers.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!("lookups still under way after {:?}: left unanswered", limits::DRAIN);
-    }
-    if let Some(kept) = &parts.kept
-        && !matches!(timeout(limits::FLUSH, kept.store.flush()).await, Ok(Ok(())))
-    {
-        tracing::warn!("the store could not be written to the end");
-    }
-    tracing::info!("stopped");
-    Ok(())
+    let (turning, clock, end) = (status.clone(), clock.clone(), stopped());
+    servers.spawn(async move {
+        tokio::select! {
+            () = end => {}
+            () = pulse::turn(&turning.pulse, &clock) => {}
+        }
+    });
+    servers
 }
 
 /// Looks at the zones' keys when it is time (RFC 5011 §2.3). Never ends.
@@ -141,12 +163,13 @@ async fn follow_anchors(parts: &Parts) {
 }
 
 /// Learns the root's keys as soon as the network allows, and keeps metrics in order. Never ends.
-async fn keep_up(parts: &Parts, status: &Status) {
+async fn keep_up(parts: &Parts, status: &Status, clock: &Clock) {
     let mut tick = interval(limits::UPKEEP_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut pause, mut wait) = (1_u32, 0_u32);
     loop {
         tick.tick().await;
+        status.pulse.beat(Beat::Main, clock.instant());
         status.upkeep();
         if status.is_root_seen() {
             continue;
@@ -199,6 +222,19 @@ impl Sockets {
         let control = ControlSocket::bind(&config.state_dir);
         let control = control.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this daemon")).ok();
         Ok(Self { socketmap, http, dns, control })
+    }
+}
+
+impl Sockets {
+    /// What is listened on, for `status`.
+    fn listening(&self) -> Vec<Listening> {
+        let of = |service: &str, address: String| Listening { service: service.to_owned(), address };
+        let socketmap = self.socketmap.iter().map(|listener| of("socketmap", listener.local().to_string()));
+        // An address that was bound has not gone away.
+        let http = self.http.iter().filter_map(|listener| Some(of("http", listener.local_addr().ok()?.to_string())));
+        let dns = self.dns.addresses().into_iter().map(|address| of("dns", address.to_string()));
+        let control = self.control.iter().map(|socket| of("control", socket.path().display().to_string()));
+        socketmap.chain(http).chain(dns).chain(control).collect()
     }
 }
 

@@ -4,6 +4,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use crate::config::Environment;
 
 /// The way to the service manager; silent where there is none.
@@ -41,13 +43,16 @@ impl Notifier {
         self.send("STOPPING=1");
     }
 
-    /// Sends a sign of life as often as asked for; never ends.
-    pub(super) async fn keep_alive(&self) {
+    /// Sends a sign of life as often as asked for, while there is life; never ends.
+    pub(super) async fn keep_alive(&self, is_alive: impl Fn() -> bool) {
         let Some(every) = self.watchdog else { return std::future::pending().await };
         let mut tick = tokio::time::interval(every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.send("WATCHDOG=1");
+            if is_alive() {
+                self.send("WATCHDOG=1");
+            }
         }
     }
 
@@ -83,5 +88,44 @@ mod tests {
             assert_eq!(&buffer[..length], expected.as_bytes());
         }
         Notifier::new(&Environment::default()).ready();
+    }
+
+    #[test]
+    fn the_watchdog_is_for_the_process_that_systemd_names() {
+        let watchdog = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| (*key, (*value).to_owned()));
+            Notifier::new(&Environment::from_iter(pairs)).watchdog
+        };
+        let own = std::process::id().to_string();
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(watchdog(&[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", &own)]), second);
+        assert_eq!(watchdog(&[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "1")]), None);
+        assert_eq!(watchdog(&[("WATCHDOG_USEC", "2000000")]), second);
+        assert_eq!(watchdog(&[("WATCHDOG_USEC", "0")]), None);
+        assert_eq!(watchdog(&[("WATCHDOG_USEC", "soon")]), None);
+        assert_eq!(watchdog(&[]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_are_sent_twice_as_often_as_asked_for_and_only_while_there_is_life() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bound");
+        manager.set_nonblocking(true).expect("set");
+        let environment = Environment::from_iter([
+            ("NOTIFY_SOCKET", path.display().to_string()),
+            ("WATCHDOG_USEC", "10000000".to_owned()),
+        ]);
+        let notifier = Notifier::new(&environment);
+        let born = tokio::time::Instant::now();
+        let lives = || born.elapsed() < Duration::from_secs(12);
+        let _ = tokio::time::timeout(Duration::from_secs(60), notifier.keep_alive(lives)).await;
+        let mut buffer = [0; 100];
+        let mut signs = 0;
+        while let Ok(length) = manager.recv(&mut buffer) {
+            assert_eq!(&buffer[..length], b"WATCHDOG=1");
+            signs += 1;
+        }
+        assert_eq!(signs, 3, "at 0, 5 and 10 s");
     }
 }

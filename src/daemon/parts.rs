@@ -26,7 +26,7 @@ use crate::resolver::rrset::RrSet;
 use crate::resolver::transport::{SystemNetwork, mozilla_roots};
 use crate::socketmap::BindError;
 
-/// Why nothing was started. Nothing stays bound.
+/// Why nothing was started, or why it ended. Nothing stays bound.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file that the configuration names.
@@ -61,6 +61,9 @@ pub enum StartError {
     /// Signals cannot be waited for.
     #[error("signals: {0}")]
     Signals(io::Error),
+    /// A server of ours has ended though nobody told it to.
+    #[error("a listener has ended by itself")]
+    Ended,
 }
 
 /// The engines and what they stand on, ready to answer.

@@ -1,0 +1,84 @@
+//! What systemd is told (sd_notify(3)), by the real binary over a real socket.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use postseal::clock::Instant;
+use tempfile::TempDir;
+
+struct Service {
+    manager: UnixDatagram,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Service {
+    /// Starts postseal as systemd would, with a watchdog of one second.
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("hints"), ". 3600 IN NS ns.root.\nns.root. 3600 IN A 127.0.0.1\n").expect("written");
+        let config = "state-dir = \"state\"\n[socketmap]\nlisten = [\"unix:map.sock\"]\n[http]\nlisten = []\n[resolver]\n\
+                      root-hints = \"hints\"\nallow-private-servers = true\nupstream-port = 9\nipv6 = false\n";
+        std::fs::write(at("postseal.toml"), config).expect("written");
+        let manager = UnixDatagram::bind(at("notify")).expect("bound");
+        manager.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let process = Command::new(env!("CARGO_BIN_EXE_postseal"))
+            .args(["--config", "postseal.toml"])
+            .current_dir(directory.path())
+            .env_clear()
+            .env("NOTIFY_SOCKET", at("notify"))
+            .env("WATCHDOG_USEC", "1000000")
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        Self { manager, process, _directory: directory }
+    }
+
+    /// The next state that is no sign of life, and the signs of life before it.
+    fn next(&self) -> (String, usize) {
+        let mut buffer = [0; 200];
+        let mut signs = 0;
+        loop {
+            let length = self.manager.recv(&mut buffer).expect("a state");
+            match &buffer[..length] {
+                b"WATCHDOG=1" => signs += 1,
+                state => return (String::from_utf8(state.to_vec()).expect("text"), signs),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_manager_hears_of_start_reload_life_and_end() {
+    let mut service = Service::start();
+    assert_eq!(service.next().0, "READY=1");
+    let begun = Instant::now();
+    let mut buffer = [0; 200];
+    for _ in 0..4 {
+        let length = service.manager.recv(&mut buffer).expect("a sign of life");
+        assert_eq!(&buffer[..length], b"WATCHDOG=1");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1_400), "four signs span three half seconds");
+    service.signal("HUP");
+    let (reloading, _) = service.next();
+    let monotonic = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("a reload");
+    assert!(monotonic.parse::<u64>().expect("microseconds") > 0, "{reloading}");
+    assert_eq!(service.next().0, "READY=1");
+    service.signal("TERM");
+    assert_eq!(service.next().0, "STOPPING=1");
+    assert!(service.process.wait().expect("ended").success());
+}
