@@ -1,9 +1,13 @@
 //! The program itself, as a process, on a test world: its socketmap asked over real sockets.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use postseal::clock::Clock;
+use postseal::telemetry::samples::Samples;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -20,9 +24,45 @@ pub struct Daemon {
     pub hosts: PolicyHosts,
     /// Address of the socketmap over TCP.
     pub socketmap: String,
+    /// First address of each service that listens: `http`, `dns` …
+    pub listening: HashMap<String, String>,
+    /// Every line that it wrote since it was ready.
+    pub log: Log,
     directory: TempDir,
     process: Child,
     _served: Served,
+}
+
+/// Lines of JSON, as they come.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<serde_json::Value>>>);
+
+impl Log {
+    /// All so far.
+    pub fn lines(&self) -> Vec<serde_json::Value> {
+        self.0.lock().clone()
+    }
+
+    /// Those of a level whose message contains this.
+    pub fn of(&self, level: &str, message: &str) -> Vec<serde_json::Value> {
+        let mut lines = self.lines();
+        lines.retain(|line| {
+            line["level"] == level && line["message"].as_str().is_some_and(|text| text.contains(message))
+        });
+        lines
+    }
+
+    /// Waits until there is one with this message.
+    pub async fn wait_for(&self, message: &str) -> serde_json::Value {
+        let has = |line: &serde_json::Value| line["message"].as_str().is_some_and(|text| text.contains(message));
+        for _ in 0..2_000 {
+            if let Some(line) = self.lines().into_iter().find(has) {
+                return line;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("no \"{message}\" in {:?}", self.lines());
+    }
 }
 
 impl Daemon {
@@ -43,14 +83,16 @@ impl Daemon {
         write("ca.pem", &hosts.ca_pem());
         let base = change(base(served.port, hosts.address.port()));
         write("postseal.toml", &format!("{base}\n{configuration}"));
-        let (process, socketmap) = spawn(&directory).await;
-        Self { world, hosts, socketmap, directory, process, _served: served }
+        let (process, listening, log) = spawn(&directory).await;
+        let socketmap = listening.get("socketmap").expect("it listens").clone();
+        Self { world, hosts, socketmap, listening, log, directory, process, _served: served }
     }
 
     /// Ends it as an operator would and starts it again on the same state.
     pub async fn restart(&mut self) {
         assert!(terminate(&mut self.process).await);
-        (self.process, self.socketmap) = spawn(&self.directory).await;
+        (self.process, self.listening, self.log) = spawn(&self.directory).await;
+        self.socketmap = self.listening.get("socketmap").expect("it listens").clone();
     }
 
     pub async fn connect(&self) -> Client {
@@ -62,14 +104,39 @@ impl Daemon {
         self.connect().await.ask(request.as_bytes()).await
     }
 
+    /// Its working directory: `postseal.toml`, `state`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub async fn signal(&self, name: &str) {
+        signal(&self.process, name).await;
+    }
+
+    /// One page over HTTP, header and all.
+    pub async fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.listening.get("http").expect("it listens")).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        while stream.read_buf(&mut response).await.unwrap() > 0 {}
+        String::from_utf8(response).unwrap()
+    }
+
+    /// What the metrics page says.
+    pub async fn samples(&self) -> Samples {
+        Samples::parse(&self.get("/metrics").await)
+    }
+
     /// Ends it as an operator would; true for exit status zero.
     pub async fn stop(mut self) -> bool {
         terminate(&mut self.process).await
     }
 }
 
-/// Starts the program and waits until it is ready; gives the socketmap's TCP address, too.
-async fn spawn(directory: &TempDir) -> (Child, String) {
+/// Starts the program and waits until it is ready; gives where it listens, over the network, and its log from then on.
+async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, Log) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_postseal"))
         .args(["--config", "postseal.toml"])
         .current_dir(directory.path())
@@ -79,30 +146,36 @@ async fn spawn(directory: &TempDir) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut socketmap = None;
-    let mut seen = String::new();
+    let mut listening = HashMap::new();
     while let Some(line) = log.next_line().await.unwrap() {
-        seen.push_str(&line);
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
         let message = event["message"].as_str().unwrap_or_default();
         let address = event["address"].as_str().filter(|address| address.starts_with("127."));
-        if message.contains("socketmap") && address.is_some() {
-            socketmap = address.map(str::to_owned);
+        if let (Some(service), Some(address)) = (message.strip_suffix(" listening"), address) {
+            listening.entry(service.to_owned()).or_insert(address.to_owned());
         }
         if message.contains("ready") {
             break;
         }
     }
-    // Keeps the pipe from filling.
-    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-    let socketmap = socketmap.unwrap_or_else(|| panic!("no socketmap address in {seen}"));
-    (process, socketmap)
+    let kept = Log::default();
+    let keeping = kept.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = log.next_line().await {
+            keeping.0.lock().push(serde_json::from_str(&line).unwrap());
+        }
+    });
+    (process, listening, kept)
 }
 
 async fn terminate(process: &mut Child) -> bool {
-    let pid = process.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+    signal(process, "TERM").await;
     process.wait().await.unwrap().success()
+}
+
+async fn signal(process: &Child, name: &str) {
+    let pid = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
 }
 
 /// One connection of Postfix.
@@ -138,6 +211,8 @@ fn base(upstream_port: u16, https_port: u16) -> String {
 listen = ["127.0.0.1:0", "unix:map.sock"]
 [http]
 listen = []
+[postfix]
+check-resolver = false
 [resolver]
 root-hints = "hints"
 trust-anchors = "anchors"
