@@ -3,6 +3,11 @@
 
 export CARGO_TERM_COLOR=never
 BINARY=${CARGO_TARGET_DIR:-target}/shipped/postseal # made by the build stage, as images and packages have it
+case $(uname -m) in # as Debian and Docker call it
+x86_64) ARCHITECTURE=amd64 ;;
+aarch64) ARCHITECTURE=arm64 ;;
+*) ARCHITECTURE=$(uname -m) ;;
+esac
 SHARED=${CI_SHARED:-../shared} # scenarios and the differential tester
 PYTHON=/usr/bin/python3 # the one that Debian's python3-* packages belong to
 
