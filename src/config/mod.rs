@@ -8,6 +8,7 @@ mod keys;
 mod maps;
 mod overrides;
 mod print;
+mod shared_url;
 mod sources;
 mod state_dir;
 mod tree;
@@ -18,6 +19,7 @@ pub use keys::{KEYS, Key, Kind};
 pub use maps::{MapOptions, ReportLevel};
 pub use overrides::{Override, OverrideError, Overrides, PolicyTextError};
 pub use print::effective;
+pub use shared_url::{SharedHost, SharedUrl, Topology};
 pub use sources::{DEFAULT_FILE, Environment, Sources, variable_of};
 pub use tree::{
     Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Postfix, Resolver,

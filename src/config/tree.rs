@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer};
 use super::error::ConfigError;
 use super::maps::MapOptions;
 use super::overrides::Overrides;
+use super::shared_url::{self, SharedUrl};
 use super::sources::Sources;
 use super::values::{self, Listen};
 use crate::names::Domain;
@@ -217,9 +218,11 @@ pub struct Cache {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Store {
-    /// `redis://…` or `rediss://…`.
-    #[serde(default, deserialize_with = "redis_url")]
-    pub shared: Option<String>,
+    /// Second-level store for MTA-STS policies.
+    #[serde(default, deserialize_with = "shared_url")]
+    pub shared: Option<SharedUrl>,
+    /// PEM file of the CAs of its servers; `None`: Mozilla's, built in.
+    pub shared_ca_file: Option<PathBuf>,
 }
 
 /// `[log]`
@@ -372,12 +375,14 @@ fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
     .map(Some)
 }
 
-fn redis_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    values::parsed(deserializer, "a URL like `redis://host:6379` or `rediss://…`", |text| {
-        let rest = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"))?;
-        (!rest.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
-    })
-    .map(Some)
+/// Unlike [`values::parsed`], errors do not quote the password.
+fn shared_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SharedUrl>, D::Error> {
+    let text = values::parsed(deserializer, shared_url::EXPECTED, |text| Some(text.to_owned()))?;
+    let wrong = || {
+        let masked = shared_url::masked(&text);
+        de::Error::invalid_value(de::Unexpected::Str(&masked), &shared_url::EXPECTED)
+    };
+    SharedUrl::parse(&text).ok_or_else(wrong).map(Some)
 }
 
 #[cfg(test)]
@@ -484,7 +489,8 @@ mod tests {
             ("[resolver]\ncache-bytes = \"1kB\"", &["resolver.cache-bytes", "1MiB"]),
             ("[resolver]\nupstream-port = 0", &["resolver.upstream-port", "1 to 65535"]),
             ("[mta-sts]\nproxy = \"socks5://x\"", &["mta-sts.proxy", "socks5://x"]),
-            ("[store]\nshared = \"http://x\"", &["store.shared", "http://x"]),
+            ("[store]\nshared = \"http://x\"", &["store.shared", "http://x", "redis+sentinel://"]),
+            ("[store]\nshared = \"redis://u:secret@h:x\"", &["store.shared", "redis://u:***@h:x"]),
             ("[maps.x]\nreport-level = \"dane\"", &["maps.x.report-level", "dane", "encrypt"]),
             ("[policy.overrides]\n\"example.com\" = \"must\"", &["policy.overrides", "example.com", "must"]),
             ("dane = 1", &["dane", "a table"]),
