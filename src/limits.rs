@@ -286,6 +286,26 @@ pub const STORE_BATCH: usize = 1_000;
 /// Damaged stores that are kept for inspection.
 pub const STORE_MOVED_ASIDE: usize = 2;
 
+// --- Shared store of many replicas (`cache::shared`).
+
+/// How long a lookup waits for the shared store, beside its own TXT lookup; then it is left alone for a while.
+pub const SHARED_READ_WAIT: Duration = Duration::from_millis(500);
+/// One write, one connection, one handshake; nobody waits for it.
+pub const SHARED_STEP_WAIT: Duration = Duration::from_secs(2);
+/// Connecting as a whole: TLS, login, sentinels, the layout of a cluster.
+pub const SHARED_CONNECT_WAIT: Duration = Duration::from_secs(6);
+/// How long it is left alone after a failure: first, doubled for each in a row, and longest.
+pub const SHARED_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often an idle connection is tried, so that no mail is the first to find it dead.
+pub const SHARED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Changes that wait to be written, one per domain: as many as the cache holds by default. They take some 100 octets
+/// each, the policies themselves are in the cache. Beyond it new ones are not shared, and that is counted.
+pub const SHARED_PENDING: usize = 100_000;
+/// Octets of an entry: a policy, and some for `id`, domain and framing. No more are read of any value.
+pub const SHARED_VALUE_BYTES: usize = STS_POLICY_BYTES + 1_024;
+/// Seconds by which the clock of another replica may be ahead of ours.
+pub const SHARED_CLOCK_SKEW: i64 = 5;
+
 // --- Explanations, for people (design §10).
 
 /// Explanations under way at once; each has a resolver of its own that begins at the root.

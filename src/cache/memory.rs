@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode};
 use super::persist::Persist;
+use super::shared::Shared;
 use super::state::{DaneState, Protection, StsState, Worth};
 use crate::clock::{Instant, Stamp};
 use crate::limits::{
@@ -40,6 +41,7 @@ pub struct PolicyCache {
     /// Where eviction looks next.
     hand: AtomicUsize,
     persist: Arc<dyn Persist>,
+    shared: Option<Arc<dyn Shared>>,
 }
 
 #[derive(Default)]
@@ -102,7 +104,18 @@ impl PolicyCache {
             bytes: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
             persist,
+            shared: None,
         }
+    }
+
+    /// With policies that other replicas share.
+    pub fn sharing(self, shared: Arc<dyn Shared>) -> Self {
+        Self { shared: Some(shared), ..self }
+    }
+
+    /// What other replicas share, where they do.
+    pub fn shared(&self) -> Option<&dyn Shared> {
+        self.shared.as_deref()
     }
 
     /// What is known about `hop`, for a query: counts as use.
@@ -178,14 +191,17 @@ impl PolicyCache {
         }
     }
 
-    /// Forgets `hop`, on disk as well; true if it was known.
+    /// Forgets `hop` because the operator says so, on disk and in what is shared as well; true if it was known.
     pub fn remove(&self, hop: &NextHop) -> bool {
         let removed = self.forget(self.shard(hop), hop);
         self.persist.remove(hop);
+        if let (Some(shared), NextHop::Domain { domain, port: None }) = (self.shared(), hop) {
+            shared.forget(domain);
+        }
         removed
     }
 
-    /// Forgets everything, on disk as well; returns how many next hops were known.
+    /// Forgets everything that is known here, like [`PolicyCache::remove`]; returns how many next hops were known.
     pub fn clear(&self) -> usize {
         let hops: Vec<NextHop> = self.rows().into_iter().map(|(hop, _)| hop).collect();
         hops.iter().filter(|hop| self.remove(hop)).count()

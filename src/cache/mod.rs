@@ -1,15 +1,19 @@
-//! What was learnt about next hops, in memory and (through [`Persist`]) on disk.
+//! What was learnt about next hops, in memory, on disk (through [`Persist`]) and, where replicas share their
+//! policies, in a store of theirs (through [`Shared`]).
 //!
 //! In: the outcome of lookups and fetches, per branch. Out: the state of both branches of a next hop, with
 //! its age. Never looks anything up, never decides an answer, never serves by the wall clock alone.
 
 pub mod entry;
 mod memory;
+mod packed;
 mod persist;
+pub mod shared;
 mod state;
 pub mod store;
 
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
 pub use memory::{Bounds, PolicyCache, Snapshot, Usage};
 pub use persist::{Forgetful, Persist, PersistError};
+pub use shared::Shared;
 pub use state::{DaneState, Protection, StsState, Worth};

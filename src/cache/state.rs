@@ -72,6 +72,13 @@ impl StsState {
         Self { entry: Arc::new(entry), record, policy, failure }
     }
 
+    /// The branch with a policy that was fetched elsewhere, and is as old as it says.
+    pub fn adopting(&self, held: Arc<HeldPolicy>, now: Stamp) -> Self {
+        let age = Age::restored(held.fetched_at, seconds(held.policy.max_age), now);
+        let entry = StsEntry { policy: Some(held), ..(*self.entry).clone() };
+        Self { entry: Arc::new(entry), policy: Some(age), ..self.clone() }
+    }
+
     /// The policy, and how long it still holds, if it does (RFC 8461 §3.2, `max_age`).
     pub fn policy(&self, now: Stamp) -> Option<(&Arc<HeldPolicy>, Duration)> {
         let held = self.entry.policy.as_ref()?;

@@ -47,6 +47,12 @@ pub const STORE_DAMAGED_ENTRIES: &str = "postseal_store_damaged_entries_total";
 pub const STORE_LOST: &str = "postseal_store_lost_entries_total";
 /// Counter: times that the whole store was beyond reading and was moved aside.
 pub const STORE_MOVED_ASIDE: &str = "postseal_store_moved_aside_total";
+/// Counter, labels `operation` (`read`, `write`, `remove`) and `result`: requests to the shared store.
+pub const SHARED_STORE_REQUESTS: &str = "postseal_shared_store_requests_total";
+/// Gauge: 1 while there is a shared store and it cannot be reached, else 0.
+pub const SHARED_STORE_FAILING: &str = "postseal_shared_store_failing";
+/// Gauge: changes that are still to be written to the shared store.
+pub const SHARED_STORE_PENDING: &str = "postseal_shared_store_pending_changes";
 /// Gauge, label `listener` (`socketmap`, `http`, `dns`, `control`): open connections.
 pub const CONNECTIONS: &str = "postseal_connections";
 /// Counter: answers weaker than the one before for the same next hop.
@@ -153,6 +159,10 @@ const TRUST_ANCHOR_LABELS: &[Label] = &[
     Label { name: "algorithm", values: Values::Number },
     of("state", &["add-pending", "valid", "missing", "revoked", "removed"]),
 ];
+const SHARED_STORE_LABELS: &[Label] = &[
+    of("operation", &["read", "write", "remove"]),
+    of("result", &["hit", "miss", "ok", "older", "invalid", "refused", "failed", "skipped", "dropped"]),
+];
 
 /// Every metric of our own; `process_*` come from the system.
 pub const METRICS: &[Metric] = &[
@@ -204,6 +214,9 @@ pub const METRICS: &[Metric] = &[
     metric(STORE_DAMAGED_ENTRIES, Kind::Counter, &[], "stored entries skipped because they cannot be understood"),
     metric(STORE_LOST, Kind::Counter, &[], "stored entries that damage has cost"),
     metric(STORE_MOVED_ASIDE, Kind::Counter, &[], "times that the whole store was beyond reading and moved aside"),
+    metric(SHARED_STORE_REQUESTS, Kind::Counter, SHARED_STORE_LABELS, "reads and changes of the shared store"),
+    metric(SHARED_STORE_FAILING, Kind::Gauge, &[], "1 while the shared store cannot be reached, else 0"),
+    metric(SHARED_STORE_PENDING, Kind::Gauge, &[], "changes still to be written to the shared store"),
     metric(CONNECTIONS, Kind::Gauge, &[of("listener", &["socketmap", "http", "dns", "control"])], "open connections"),
     metric(POLICY_DOWNGRADES, Kind::Counter, &[], "answers weaker than the one before for the same next hop"),
     metric(READY, Kind::Gauge, &[], "1 while /readyz says ready, else 0"),

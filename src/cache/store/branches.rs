@@ -1,4 +1,4 @@
-//! The branches of a next hop as stored values: a version octet, then MessagePack.
+//! The branches of a next hop as stored values.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::index::{KEY_DANE, KEY_STS};
 use super::recover::Report;
 use super::{KEY_BLOB, Store, StoreError};
+use crate::cache::packed::{pack, unpack};
 use crate::cache::{DaneEntry, Persist, PersistError, StsEntry};
 use crate::limits::STORE_COMPLAINT_INTERVAL;
 use crate::names::{Domain, NextHop};
@@ -60,17 +61,11 @@ fn domain(name: &[u8]) -> Option<Domain> {
 }
 
 fn encode<T: Serialize>(entry: &T) -> Result<Vec<u8>, StoreError> {
-    let mut value = vec![VERSION];
-    // Only a value that cannot be represented fails; of these types there is none.
-    rmp_serde::encode::write(&mut value, entry).map_err(|_| StoreError::TooLarge)?;
-    Ok(value)
+    pack(VERSION, entry).map_err(|_| StoreError::TooLarge)
 }
 
 fn decode<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
-    match value.split_first() {
-        Some((&VERSION, packed)) => rmp_serde::from_slice(packed).ok(),
-        _ => None,
-    }
+    unpack(VERSION, value)
 }
 
 fn sts_key(domain: &Domain) -> Vec<u8> {
