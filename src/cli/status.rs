@@ -10,7 +10,7 @@ use super::{fail, print};
 use crate::clock::UnixTime;
 use crate::config::{Config, Sources};
 use crate::control::client::ask;
-use crate::control::status::{Anchor, Failing, SlowZone, Status, size, span};
+use crate::control::status::{Anchor, Failing, SharedStoreStatus, SlowZone, Status, size, span};
 
 /// How the running daemon is.
 #[derive(Debug, Args)]
@@ -66,6 +66,11 @@ fn block(status: &Status) -> String {
     line("DNS cache", size(status.resolver_cache_bytes));
     line("state", status.store.path.clone());
     line("store", store(status));
+    if let Some(SharedStoreStatus { url, state, waiting, error }) = &status.shared_store {
+        let waiting = if *waiting > 0 { format!(", {waiting} changes waiting") } else { String::new() };
+        let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        line("shared store", format!("{url}, {state}{waiting}{error}"));
+    }
     status.trust_anchors.iter().for_each(|key| line("trust anchor", anchor(key, status.now)));
     status.failures.iter().for_each(|failing| line("failed", failure(failing, status.now)));
     status.slow_zones.iter().for_each(|slow| line("slow", zone(slow)));
@@ -129,6 +134,12 @@ mod tests {
             cache_bytes: 2_048,
             resolver_cache_bytes: 4_096,
             store: StoreStatus { path: "/var/lib/postseal".into(), bytes: 5 << 20, waiting: 2, failing: true },
+            shared_store: Some(SharedStoreStatus {
+                url: "redis://:***@store:6379".into(),
+                state: "down".into(),
+                waiting: 2,
+                error: Some("no answer within 2s".into()),
+            }),
             trust_anchors: vec![Anchor {
                 zone: ".".into(),
                 tag: 20_326,
@@ -161,6 +172,7 @@ mod tests {
   DNS cache       4.0 KiB
   state           /var/lib/postseal
   store           5.0 MiB, 2 changes waiting, CANNOT BE WRITTEN
+  shared store    redis://:***@store:6379, down, 2 changes waiting: no answer within 2s
   trust anchor    . 20326 (algorithm 8) valid for 2 min, keys not seen yet, next in 1 d 1 h
   failed          4 times: signature expired (last 1 min ago: broken.example)
   slow            slow.example: 1250 ms, at most 4000 ms (9 questions, 1 without an answer)

@@ -1,7 +1,13 @@
 //! What the configuration names beside itself: trust anchors, root hints, CA certificates. Read and checked
 //! before anything is bound; read again on reload.
 
+use std::io;
+use std::path::PathBuf;
+
 use hickory_proto::rr::Name;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::clock::UnixTime;
 use crate::config::{self, Environment};
@@ -24,6 +30,12 @@ pub enum MaterialError {
     /// `mta-sts.ca-file`.
     #[error("mta-sts.ca-file: {0}")]
     Authorities(#[from] RootsError),
+    /// `store.shared-ca-file` cannot be read.
+    #[error("store.shared-ca-file: {0}: {1}")]
+    SharedAuthoritiesRead(PathBuf, io::Error),
+    /// `store.shared-ca-file` holds something else, or nothing.
+    #[error("store.shared-ca-file: {0}: no CA certificates in PEM, or something that is none between them")]
+    SharedAuthorities(PathBuf),
 }
 
 /// The engine's settings, with the files they name.
@@ -84,9 +96,41 @@ pub(super) fn fetch_settings(config: &config::MtaSts, environment: &Environment)
     }
 }
 
+/// The CA certificates of the shared store's servers, in PEM, each of them checked.
+pub(super) fn shared_authorities(config: &config::Store) -> Result<Option<Vec<u8>>, MaterialError> {
+    let Some(path) = &config.shared_ca_file else { return Ok(None) };
+    let pem = std::fs::read(path).map_err(|error| MaterialError::SharedAuthoritiesRead(path.clone(), error))?;
+    let mut roots = RootCertStore::empty();
+    let usable = CertificateDer::pem_slice_iter(&pem)
+        .all(|certificate| certificate.is_ok_and(|certificate| roots.add(certificate).is_ok()));
+    if usable && !roots.is_empty() { Ok(Some(pem)) } else { Err(MaterialError::SharedAuthorities(path.clone())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ca_file_of_the_shared_store_is_certificates_or_a_mistake() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let ca = rcgen::CertificateParams::new(["ca.example".to_owned()]).expect("names").self_signed(&key);
+        let ca = ca.expect("a certificate").pem();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let rows =
+            [("two", format!("{ca}{ca}"), true), ("empty", String::new(), false), ("text", "hello".into(), false)]
+                .into_iter()
+                .chain([("one of two broken", format!("{ca}{broken}"), false)]);
+        for (name, text, expected) in rows {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            let config = config::Store { shared: None, shared_ca_file: Some(path) };
+            assert_eq!(shared_authorities(&config).is_ok(), expected, "{name}");
+        }
+        let config = config::Store { shared: None, shared_ca_file: Some(directory.path().join("missing")) };
+        let message = shared_authorities(&config).expect_err("no such file").to_string();
+        assert!(message.starts_with("store.shared-ca-file: ") && message.contains("missing"), "{message}");
+    }
 
     #[test]
     fn an_empty_anchor_file_is_an_accident_except_under_a_root_of_ones_own() {

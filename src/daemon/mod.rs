@@ -60,9 +60,6 @@ pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
 pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.instant();
-    if config.store.shared.is_some() {
-        tracing::warn!("store.shared is set, and not used by this version: policies are kept in state-dir alone");
-    }
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
     let status = Arc::new(Status::new(exporter, &config, parts.clone(), clock.clone()));
     let maps = Maps::new(&config.maps);
@@ -88,6 +85,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         () = keep_up(&parts, &status, &clock) => Ok(()),
         () = root_watch::follow(&status.root, &clock, async || parts.resolver.look_at_root().await.is_ok()) => Ok(()),
         () = follow_anchors(&parts) => Ok(()),
+        () = share(&parts) => Ok(()),
         () = resolver_check::follow(&config.postfix, &status) => Ok(()),
     };
 
@@ -158,6 +156,14 @@ fn serve(
 async fn follow_anchors(parts: &Parts) {
     match &parts.kept {
         Some(kept) => kept.keeper.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps the connection to the shared store. Never ends.
+async fn share(parts: &Parts) {
+    match parts.kept.as_ref().and_then(|kept| kept.shared.as_ref()) {
+        Some(shared) => shared.run().await,
         None => std::future::pending().await,
     }
 }

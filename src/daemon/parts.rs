@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::materials::{MaterialError, fetch_settings, resolver_settings};
+use super::materials::{MaterialError, fetch_settings, resolver_settings, shared_authorities};
+use crate::cache::shared::SharedStore;
 use crate::cache::store::{Loaded, LockError, Store};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
 use crate::clock::Clock;
@@ -19,7 +20,7 @@ use crate::limits;
 use crate::names::NextHop;
 use crate::policy::explain::Looker;
 use crate::policy::mta_sts::fetch::HttpsFetch;
-use crate::policy::{self, EngineSettings};
+use crate::policy::{self, EngineSettings, mta_sts};
 use crate::resolver;
 use crate::resolver::anchors::refresh::{Keep, Keeper};
 use crate::resolver::rrset::RrSet;
@@ -78,11 +79,12 @@ pub struct Parts {
     pub(super) kept: Option<Kept>,
 }
 
-/// What only the daemon has: the store, and anchors that follow the zones' keys.
+/// What only the daemon has: the stores, and anchors that follow the zones' keys.
 #[derive(Clone)]
 pub(super) struct Kept {
     pub(super) store: Arc<Store>,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) shared: Option<Arc<SharedStore>>,
 }
 
 impl Parts {
@@ -90,7 +92,7 @@ impl Parts {
     pub fn for_one_query(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
         let (resolver, _) = build_resolver(config, &clock)?;
         let fetch = build_fetch(config, environment, &resolver, &clock)?;
-        let policy = build_policy(config, &resolver, &fetch, clock, Arc::new(Forgetful));
+        let policy = build_policy(config, &resolver, &fetch, clock, Arc::new(Forgetful), None);
         Ok(Self { resolver, policy, fetch, kept: None })
     }
 
@@ -99,14 +101,15 @@ impl Parts {
     pub(super) fn for_daemon(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
         let (resolver, anchors) = build_resolver(config, &clock)?;
         let fetch = build_fetch(config, environment, &resolver, &clock)?;
+        let shared = build_shared(config, &clock)?;
         make_state_dir(config);
         let (store, loaded) = Store::open(&config.state_dir, clock.clone())?;
         let store = Arc::new(store);
-        let policy = build_policy(config, &resolver, &fetch, clock.clone(), store.clone());
+        let policy = build_policy(config, &resolver, &fetch, clock.clone(), store.clone(), shared.clone());
         restore(policy.cache(), loaded, &clock);
         let keep = Arc::new(KeptInStore(store.clone()));
         let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
-        Ok(Self { resolver, policy, fetch, kept: Some(Kept { store, keeper }) })
+        Ok(Self { resolver, policy, fetch, kept: Some(Kept { store, keeper, shared }) })
     }
 
     /// What a fresh look at a domain is taken with.
@@ -161,10 +164,14 @@ fn build_policy(
     fetch: &Arc<HttpsFetch>,
     clock: Clock,
     persist: Arc<dyn Persist>,
+    shared: Option<Arc<SharedStore>>,
 ) -> policy::Engine {
     let entries = config.cache.max_entries;
     let bounds = Bounds { entries, bytes: limits::CACHE_BYTES_PER_ENTRY.saturating_mul(entries) };
-    let cache = Arc::new(PolicyCache::new(bounds, persist));
+    let mut cache = PolicyCache::new(bounds, persist);
+    if let Some(shared) = shared {
+        cache = cache.sharing(shared);
+    }
     let settings = EngineSettings {
         timeout: config.policy.timeout,
         dane: config.dane.enabled,
@@ -172,7 +179,15 @@ fn build_policy(
         prefetch: config.cache.prefetch,
     };
     let lookup = Arc::new(resolver.clone());
-    policy::Engine::new(lookup, fetch.clone(), clock, settings, config.policy.overrides.clone(), cache)
+    policy::Engine::new(lookup, fetch.clone(), clock, settings, config.policy.overrides.clone(), Arc::new(cache))
+}
+
+/// What other replicas share, where the configuration names it and there is something to share.
+fn build_shared(config: &Config, clock: &Clock) -> Result<Option<Arc<SharedStore>>, MaterialError> {
+    let authorities = shared_authorities(&config.store)?;
+    let url = config.store.shared.clone().filter(|_| config.mta_sts.enabled);
+    let store = url.map(|url| SharedStore::new(url, authorities, clock.clone(), mta_sts::shared::verify));
+    Ok(store.map(Arc::new))
 }
 
 /// For its owner alone. Where that fails the store says so, and the service runs from memory.

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::parts::Parts;
 use super::pulse::Pulse;
 use super::root_watch::RootHealth;
+use crate::cache::shared::{LinkState, SharedStatus};
 use crate::clock::{Clock, Instant};
 use crate::config::Config;
 use crate::http::Pages;
-use crate::http::status::{self, Anchor, Failing, Listening, SlowZone, StoreStatus};
+use crate::http::status::{self, Anchor, Failing, Listening, SharedStoreStatus, SlowZone, StoreStatus};
 use crate::limits::SLOW_ZONES_SHOWN;
 use crate::resolver::anchors::refresh::{KeyStatus, word};
 use crate::telemetry::exporter::Exporter;
@@ -78,6 +79,16 @@ impl Status {
         StoreStatus { path: self.state_dir.clone(), bytes: usage.bytes, waiting: usage.waiting, failing: usage.failing }
     }
 
+    fn shared_store(&self) -> Option<SharedStoreStatus> {
+        let SharedStatus { url, link, pending, error } = self.parts.kept.as_ref()?.shared.as_ref()?.status();
+        let state = match link {
+            LinkState::Starting => "starting",
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+        };
+        Some(SharedStoreStatus { url, state: state.to_owned(), waiting: pending, error })
+    }
+
     /// Of DNS lookups and of policy fetches together.
     fn failures(&self) -> Vec<Failing> {
         let now = self.clock.wall();
@@ -135,6 +146,7 @@ impl Pages for Status {
             cache_bytes: self.parts.policy.cache().bytes(),
             resolver_cache_bytes: self.parts.resolver.cache_bytes(),
             store: self.store(),
+            shared_store: self.shared_store(),
             trust_anchors: anchors.into_iter().map(anchor).collect(),
             failures: self.failures(),
             slow_zones: slowest.into_iter().map(slow_zone).collect(),

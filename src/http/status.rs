@@ -31,6 +31,9 @@ pub struct Status {
     pub resolver_cache_bytes: u64,
     /// What outlives the process.
     pub store: StoreStatus,
+    /// The store that replicas share, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_store: Option<SharedStoreStatus>,
     /// Every trust anchor, and every key that may become one (RFC 5011).
     pub trust_anchors: Vec<Anchor>,
     /// Lookups and fetches that failed within the last hour, most frequent first.
@@ -46,6 +49,20 @@ pub struct Listening {
     pub service: String,
     /// Where.
     pub address: String,
+}
+
+/// The store that replicas share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedStoreStatus {
+    /// Where it is, password masked.
+    pub url: String,
+    /// `starting`, `up` or `down`.
+    pub state: String,
+    /// Changes that wait to be written.
+    pub waiting: usize,
+    /// The last failure, where it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The store on disk.

@@ -10,7 +10,7 @@ use crate::names::{Domain, NextHop};
 use crate::policy::dane;
 use crate::policy::decision::StsView;
 use crate::policy::merge::{Combined, Sts, combine};
-use crate::policy::mta_sts::{self, Looked, is_newer, life};
+use crate::policy::mta_sts::{self, Looked, Means, is_newer, life};
 use crate::telemetry::metrics as metric_names;
 
 impl Inner {
@@ -42,11 +42,16 @@ impl Inner {
     pub(super) async fn look_up_sts(&self, domain: &Domain, renew: bool) -> Looked {
         let hop = NextHop::Domain { domain: domain.clone(), port: None };
         let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
-        let looked = mta_sts::look(&*self.lookup, &*self.fetch, &self.clock, domain, before.as_ref(), renew).await;
+        let shared = self.cache.shared();
+        let means = Means { lookup: &*self.lookup, fetch: &*self.fetch, shared, clock: &self.clock };
+        let looked = mta_sts::look(means, domain, before.as_ref(), renew).await;
         metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
         let unchanged = before.as_ref().is_some_and(|before| before.entry == looked.state.entry);
         if !unchanged {
             self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
+        }
+        if let (Some(shared), true, Some(held)) = (shared, looked.fetched, &looked.state.entry.policy) {
+            shared.offer(domain, held);
         }
         let known = before.as_ref().and_then(|before| before.entry.failure.as_ref());
         if let Some(failure) = looked.state.entry.failure.as_ref().filter(|failure| known != Some(*failure)) {

@@ -10,7 +10,7 @@ use hickory_proto::rr::RData;
 use super::record::{NoRecord, select};
 use crate::cache::StsState;
 use crate::cache::entry::{
-    FetchFailure, FetchFailureKind, HeldPolicy, RecordCheck, RecordOutcome, StsEntry, StsPolicy,
+    FetchFailure, FetchFailureKind, HeldPolicy, RecordCheck, RecordOutcome, StsEntry, StsMode, StsPolicy,
 };
 use crate::clock::Stamp;
 use crate::dns::{Answer, Failure, Found};
@@ -102,6 +102,16 @@ pub fn to_fetch(state: &StsState, renew: bool, now: Stamp) -> Option<Box<str>> {
     let failed_lately =
         state.entry.failure.as_ref().is_some_and(|failure| failure.id == *id) && state.retry_left(now).is_some();
     (!failed_lately).then(|| id.clone())
+}
+
+/// Whether a policy that another replica fetched takes the place of what is held here. Where nothing is, it does.
+/// Otherwise it has to be the newer fetch, and of a policy that could not be fetched here: the one that the TXT record
+/// announces now under an `id` of its own. And whatever it says, `enforce` gives way to `enforce` alone.
+pub fn takes(state: &StsState, shared: &HeldPolicy, now: Stamp) -> bool {
+    let Some((held, _)) = state.policy(now) else { return true };
+    let announced = matches!(&state.entry.record.outcome, RecordOutcome::Id(id) if *id == shared.id && *id != held.id);
+    let weakens = held.policy.mode == StsMode::Enforce && shared.policy.mode != StsMode::Enforce;
+    announced && shared.fetched_at > held.fetched_at && !weakens
 }
 
 /// The entry after a fetch for `id` that gave a policy. One with `max_age: 0` is not kept, and neither is what it
@@ -225,6 +235,57 @@ mod tests {
         assert_eq!(series(STS_BACKOFF), [300, 600, 1_200, 2_400, 3_600, 3_600]);
         assert_eq!(series(STS_NETWORK_BACKOFF), [30, 60, 120, 240, 300, 300]);
         assert_eq!(back_off(STS_BACKOFF, u32::MAX), 3_600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_of_another_replica_fills_a_gap_and_never_weakens_what_is_held() {
+        use StsMode::{Enforce, None as Off, Testing};
+        let clock = Clock::manual(1_800_000_000);
+        let now = clock.stamp();
+        let held = |id: &str, mode, age: i64| {
+            let policy = StsPolicy { mode, max_age: 1_000, mx: Vec::new(), lines: Vec::new() };
+            HeldPolicy { id: id.into(), fetched_at: now.wall - age, policy }
+        };
+        let state = |announced: &str, local: Option<HeldPolicy>| {
+            let state = StsState::updated(after_record(None, &read(answer(&[announced], 600)), now), None, now);
+            local.map_or(state.clone(), |local| state.adopting(Arc::new(local), now))
+        };
+        let (one, two, gone) = ("v=STSv1; id=1;", "v=STSv1; id=2;", "none");
+        let rows = [
+            ("nothing held", one, None, held("1", Enforce, 0), true),
+            ("nothing held, another id", two, None, held("1", Enforce, 0), true),
+            ("nothing held, none announced", gone, None, held("1", Enforce, 0), true),
+            ("nothing held, it is none", one, None, held("1", Off, 0), true),
+            ("what was held is over", one, Some(held("1", Enforce, 1_000)), held("1", Off, 0), true),
+            ("newer, announced", two, Some(held("1", Enforce, 100)), held("2", Enforce, 0), true),
+            ("as old, announced", two, Some(held("1", Enforce, 100)), held("2", Enforce, 100), false),
+            ("older, announced", two, Some(held("1", Enforce, 100)), held("2", Enforce, 200), false),
+            ("newer, not announced", one, Some(held("1", Enforce, 100)), held("2", Enforce, 0), false),
+            ("newer, same id", one, Some(held("1", Enforce, 100)), held("1", Enforce, 0), false),
+            ("newer, none announced", gone, Some(held("1", Enforce, 100)), held("2", Enforce, 0), false),
+            ("none for enforce", two, Some(held("1", Enforce, 100)), held("2", Off, 0), false),
+            ("testing for enforce", two, Some(held("1", Enforce, 100)), held("2", Testing, 0), false),
+            ("enforce for testing", two, Some(held("1", Testing, 100)), held("2", Enforce, 0), true),
+            ("none for testing", two, Some(held("1", Testing, 100)), held("2", Off, 0), true),
+            ("older enforce for none", two, Some(held("1", Off, 100)), held("2", Enforce, 200), false),
+        ];
+        for (name, announced, local, shared, expected) in rows {
+            assert_eq!(takes(&state(announced, local), &shared, now), expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adopted_policy_is_as_old_as_it_says() {
+        let clock = Clock::manual(1_800_000_000);
+        let now = clock.stamp();
+        let policy = StsPolicy { mode: StsMode::Enforce, max_age: 1_000, mx: Vec::new(), lines: Vec::new() };
+        let held = Arc::new(HeldPolicy { id: "1".into(), fetched_at: now.wall - 900, policy });
+        let entry = after_record(None, &read(answer(&["v=STSv1; id=1;"], 600)), now);
+        let state = StsState::updated(entry, None, now).adopting(held, now);
+        assert_eq!(state.policy(now).map(|(_, left)| left.as_secs()), Some(100));
+        clock.jump(-86_400);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(state.policy(clock.stamp()).is_none(), "nor does a clock that is set back lengthen it");
     }
 
     #[tokio::test(start_paused = true)]

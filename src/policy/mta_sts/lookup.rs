@@ -1,5 +1,6 @@
 //! One lookup of a domain's MTA-STS state: the record, then the policy file where that is due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -7,9 +8,9 @@ use hickory_proto::rr::{Name, RecordType};
 use super::fetch::{Fetch, FetchError};
 use super::life::{self, RecordAnswer};
 use super::policy;
-use crate::cache::StsState;
-use crate::cache::entry::{FetchFailureKind, StsPolicy};
-use crate::clock::{Clock, Instant};
+use crate::cache::entry::{FetchFailureKind, HeldPolicy, StsPolicy};
+use crate::cache::{Shared, StsMode, StsState};
+use crate::clock::{Clock, Instant, Stamp};
 use crate::dns::{Answer, Failure, Lookup};
 use crate::limits::{STS_NETWORK_PAUSE, STS_NETWORK_TRIES, STS_NETWORK_TRY_WITHIN};
 use crate::names::Domain;
@@ -23,20 +24,75 @@ pub struct Looked {
     pub state: StsState,
     /// What it comes to for whoever asked: here a policy with `max_age: 0` counts.
     pub view: StsView,
+    /// True where the policy was fetched just now.
+    pub fetched: bool,
+}
+
+/// What a lookup is made with.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// DNS.
+    pub lookup: &'a dyn Lookup,
+    /// Policy hosts.
+    pub fetch: &'a dyn Fetch,
+    /// What other replicas fetched, where they share it.
+    pub shared: Option<&'a dyn Shared>,
+    /// Both clocks.
+    pub clock: &'a Clock,
 }
 
 /// Asks for the record and, where that is due, the policy. `renew` fetches a policy again that is still held.
-pub async fn look(
-    lookup: &dyn Lookup,
-    fetch: &dyn Fetch,
-    clock: &Clock,
-    domain: &Domain,
-    before: Option<&StsState>,
-    renew: bool,
-) -> Looked {
+///
+/// Other replicas are asked where nothing is held, beside the record, and where a policy cannot be fetched.
+pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, renew: bool) -> Looked {
+    let Means { lookup, fetch, clock, .. } = means;
     let mut tries = Tries { left: STS_NETWORK_TRIES, until: clock.instant() + STS_NETWORK_TRY_WITHIN };
-    let answer = ask_record(lookup, clock, domain, &mut tries).await;
+    let holds = before.is_some_and(|state| state.policy(clock.stamp()).is_some());
+    let (answer, shared) =
+        tokio::join!(ask_record(lookup, clock, domain, &mut tries), means.ask_replicas(domain, !holds));
     let now = clock.stamp();
+    let state = adopt(after_answer(before, &answer, now), shared, domain, now);
+    // What asks for less than `enforce` saves no fetch: it may be an attempt to keep a policy from being learnt.
+    let weak = !holds && state.policy(now).is_some_and(|(held, _)| held.policy.mode != StsMode::Enforce);
+    let Some(id) = life::to_fetch(&state, renew || weak, now) else {
+        return Looked { view: life::view(&state, now), state, fetched: false };
+    };
+    let result = fetch_policy(fetch, clock, domain, &mut tries).await;
+    let now = clock.stamp();
+    let entry = (*state.entry).clone();
+    match result {
+        Ok(policy) => {
+            let (entry, held) = life::after_policy(entry, id, policy, now);
+            let state = StsState::updated(entry, Some(&state), now);
+            let mut view = life::view(&state, now);
+            view.standing = Standing::InForce(Arc::clone(&held), held.policy.max_age);
+            Looked { state, view, fetched: true }
+        }
+        Err(failure) => {
+            tracing::debug!(%domain, kind = failure.label(), reason = %failure.reason, "policy not fetched");
+            let left = state.policy(now).map(|(_, left)| left);
+            let entry = life::after_failure(entry, id, failure.kind, &failure.reason, left, now);
+            let state = StsState::updated(entry, Some(&state), now);
+            let shared = means.ask_replicas(domain, holds).await;
+            let now = clock.stamp();
+            let state = adopt(state, shared, domain, now);
+            Looked { view: life::view(&state, now), state, fetched: false }
+        }
+    }
+}
+
+impl Means<'_> {
+    /// What another replica fetched; nothing where that is not `wanted`.
+    async fn ask_replicas(&self, domain: &Domain, wanted: bool) -> Option<Arc<HeldPolicy>> {
+        match self.shared {
+            Some(shared) if wanted => shared.find(domain).await,
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The state after the record was asked for.
+fn after_answer(before: Option<&StsState>, answer: &RecordAnswer, now: Stamp) -> StsState {
     // Ahead of its end, the same record out of the resolver's cache must not live longer for that.
     let same = before.filter(|state| {
         let left = state.record_left(now).filter(|left| !is_newer(answer.published_ttl, *left));
@@ -44,30 +100,19 @@ pub async fn look(
     });
     let entry = match same {
         Some(state) => (*state.entry).clone(),
-        None => life::after_record(before.map(|state| &*state.entry), &answer, now),
+        None => life::after_record(before.map(|state| &*state.entry), answer, now),
     };
-    let state = StsState::updated(entry, before, now);
-    let Some(id) = life::to_fetch(&state, renew, now) else {
-        return Looked { view: life::view(&state, now), state };
-    };
-    let fetched = fetch_policy(fetch, clock, domain, &mut tries).await;
-    let now = clock.stamp();
-    let entry = (*state.entry).clone();
-    match fetched {
-        Ok(policy) => {
-            let (entry, held) = life::after_policy(entry, id, policy, now);
-            let state = StsState::updated(entry, Some(&state), now);
-            let mut view = life::view(&state, now);
-            view.standing = Standing::InForce(std::sync::Arc::clone(&held), held.policy.max_age);
-            Looked { state, view }
+    StsState::updated(entry, before, now)
+}
+
+/// The state with what another replica fetched, where that is to be used.
+fn adopt(state: StsState, shared: Option<Arc<HeldPolicy>>, domain: &Domain, now: Stamp) -> StsState {
+    match shared.filter(|shared| life::takes(&state, shared, now)) {
+        Some(shared) => {
+            tracing::info!(%domain, id = %shared.id, fetched_at = shared.fetched_at, "policy of another replica taken");
+            state.adopting(shared, now)
         }
-        Err(failure) => {
-            tracing::debug!(%domain, kind = failure.label(), reason = %failure.reason, "policy not fetched");
-            let left = state.policy(now).map(|(_, left)| left);
-            let entry = life::after_failure(entry, id, failure.kind, &failure.reason, left, now);
-            let state = StsState::updated(entry, Some(&state), now);
-            Looked { view: life::view(&state, now), state }
-        }
+        None => state,
     }
 }
 

@@ -68,7 +68,7 @@ fn split_field(field: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// `1*32(ALPHA / DIGIT)`
-fn is_id(value: &[u8]) -> bool {
+pub(super) fn is_id(value: &[u8]) -> bool {
     (1..=32).contains(&value.len()) && value.iter().all(u8::is_ascii_alphanumeric)
 }
 
