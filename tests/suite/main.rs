@@ -39,6 +39,7 @@ mod rfc5011;
 mod round_trips;
 mod scenarios;
 mod service_manager;
+mod shared_store;
 mod socketmap_server;
 mod status_page;
 mod store_crashes;

@@ -165,8 +165,8 @@ mod tests {
         for (name_of_row, octets, expected) in rows {
             assert_eq!(SharedCopy::decode(&name, octets).as_ref(), Err(expected), "{name_of_row}");
         }
-        for at in 1..octets.len() {
-            let damaged = with(at, octets[at] ^ 0x10);
+        for (at, octet) in octets.iter().enumerate().skip(1) {
+            let damaged = with(at, octet ^ 0x10);
             assert_eq!(SharedCopy::decode(&name, &damaged), Err(CopyError::Damaged), "octet {at}");
         }
     }

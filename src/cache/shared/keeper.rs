@@ -59,7 +59,7 @@ impl SharedStore {
     /// Writes, and asks now and then whether the server is still there, until the connection is given up.
     async fn serve(&self, mut connection: Connection, generation: u64) {
         let mut link = self.link.subscribe();
-        let mut lost = pin!(link.wait_for(|link| matches!(link, Link::Down)));
+        let mut lost = pin!(async { link.wait_for(|link| matches!(link, Link::Down)).await.is_ok() });
         let refusals = AtomicU32::new(0);
         let mut write_at = self.clock.instant();
         let mut probe_at = write_at + SHARED_PROBE_INTERVAL;
