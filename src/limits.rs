@@ -333,7 +333,8 @@ pub const LOG_LINES_PER_REASON: usize = 5;
 pub const LOG_REASONS: usize = 200;
 /// Reasons that have a line of their own in a summary; the others share one.
 pub const LOG_SUMMARIES: usize = 5;
-/// Lines about policies found in that time: more than any server learns, and a bound all the same.
+/// Lines about policies found in that time, and as many about policies lost: more than any server learns, and a bound
+/// all the same.
 pub const LOG_POLICIES_PER_PERIOD: u32 = 6_000;
 /// What `status` calls recent.
 pub const RECENT_PERIOD: Duration = Duration::from_secs(3_600);

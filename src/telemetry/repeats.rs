@@ -26,9 +26,24 @@ struct State {
     reasons: HashMap<String, Reason>,
     /// Lines held back whose reason found no place.
     others: u64,
-    /// Policies found in it, and how many of them had no line.
-    policies: u32,
-    policies_held: u64,
+    found: Listed,
+    lost: Listed,
+}
+
+/// Lines of one kind in a period.
+#[derive(Debug, Default)]
+struct Listed {
+    written: u32,
+    held: u64,
+}
+
+/// What becomes of a policy. Each kind has lines of its own: what is lost is told however much is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// A next hop has one.
+    Found,
+    /// A next hop is protected less than before.
+    Lost,
 }
 
 #[derive(Debug, Default)]
@@ -74,15 +89,19 @@ impl Repeats {
         true
     }
 
-    /// Whether a line about a policy that was found may be written; otherwise it is counted.
-    pub fn may_list(&self, now: Instant) -> bool {
+    /// Whether a line about a policy may be written; otherwise it is counted.
+    pub fn may_list(&self, policy: Policy, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.since.get_or_insert(now);
-        let may = state.policies < LOG_POLICIES_PER_PERIOD;
+        let listed = match policy {
+            Policy::Found => &mut state.found,
+            Policy::Lost => &mut state.lost,
+        };
+        let may = listed.written < LOG_POLICIES_PER_PERIOD;
         if may {
-            state.policies += 1
+            listed.written += 1;
         } else {
-            state.policies_held += 1
+            listed.held += 1;
         }
         may
     }
@@ -103,10 +122,12 @@ impl Repeats {
         let mut summary: Vec<_> =
             held.into_iter().map(|(reason, count)| Held { reason: Some(reason), count, period }).collect();
         summary.extend((others > 0).then_some(Held { reason: None, count: others, period }));
-        let policies = std::mem::take(&mut state.policies_held);
-        let listed = || Held { reason: Some("policy found".to_owned()), count: policies, period };
-        summary.extend((policies > 0).then(listed));
-        state.policies = 0;
+        for (listed, what) in
+            [(std::mem::take(&mut state.lost), "policy lost"), (std::mem::take(&mut state.found), "policy found")]
+        {
+            let held = || Held { reason: Some(what.to_owned()), count: listed.held, period };
+            summary.extend((listed.held > 0).then(held));
+        }
         state.reasons.retain(|_, entry| std::mem::take(&mut entry.seen));
         state.reasons.values_mut().for_each(|entry| entry.held = 0);
         (state.lines, state.others) = (0, 0);
@@ -184,11 +205,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_are_listed_one_by_one_up_to_a_bound() {
         let repeats = Repeats::default();
-        let listed = (0..LOG_POLICIES_PER_PERIOD + 7).filter(|_| repeats.may_list(Instant::now())).count();
+        let may_list = |policy| repeats.may_list(policy, Instant::now());
+        let listed = (0..LOG_POLICIES_PER_PERIOD + 7).filter(|_| may_list(Policy::Found)).count();
         assert_eq!(listed, LOG_POLICIES_PER_PERIOD as usize);
+        assert!(may_list(Policy::Lost), "what is lost is told all the same");
         tokio::time::advance(LOG_PERIOD).await;
         assert_eq!(repeats.summary(Instant::now()), [held("policy found", 7)]);
-        assert!(repeats.may_list(Instant::now()));
+        assert!(repeats.may_list(Policy::Found, Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

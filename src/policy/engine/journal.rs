@@ -9,6 +9,7 @@ use crate::clock::Instant;
 use crate::names::NextHop;
 use crate::policy::decision::{Decision, Outcome, Standing, StsView};
 use crate::telemetry::metrics as metric_names;
+use crate::telemetry::repeats::Policy;
 
 impl Engine {
     /// Writes down what was decided, where it is worth a line. `began` is when the question came.
@@ -26,7 +27,7 @@ impl Engine {
         let now = self.inner.clock.instant();
         let took = now.saturating_duration_since(began);
         match worth {
-            Worth::Policy if self.inner.repeats.may_list(now) => {
+            Worth::Policy if self.inner.repeats.may_list(Policy::Found, now) => {
                 let (dane, mta_sts) = branches(decision);
                 tracing::info!(domain = %hop, answer, dane, mta_sts, took = seconds(took), "policy found");
             }
@@ -63,7 +64,7 @@ impl Inner {
         }
         metrics::counter!(metric_names::POLICY_DOWNGRADES).increment(1);
         let (old, new) = (before.label(), protection.label());
-        if self.repeats.may_list(self.clock.instant()) {
+        if self.repeats.may_list(Policy::Lost, self.clock.instant()) {
             tracing::warn!(domain = %hop, old, new, dane, mta_sts, "policy lost: mail to this domain is protected less now");
         }
     }
