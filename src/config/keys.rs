@@ -80,6 +80,12 @@ pub const KEYS: &[Key] = &[
         Some("[]"),
         r#"`{ zone = "cluster.local", servers = ["10.96.0.10"], tls = "name" }` (`tls` optional); insecure unless under an anchor"#,
     ),
+    key(
+        "resolver.forward-ca-file",
+        Kind::Text,
+        None,
+        "PEM file of CA certificates for forwarding over TLS; unset: Mozilla's, built in",
+    ),
     key("resolver.ipv4", Kind::Switch, Some("true"), "ask servers over IPv4"),
     key("resolver.ipv6", Kind::Text, Some(r#""auto""#), "ask servers over IPv6: `true`, `false` or `\"auto\"`"),
     key(

@@ -112,6 +112,8 @@ pub struct Resolver {
     pub root_hints: Option<PathBuf>,
     /// Zones that go to named servers.
     pub forward: Vec<ForwardZone>,
+    /// PEM file of CAs for DNS over TLS; `None`: Mozilla's, built in.
+    pub forward_ca_file: Option<PathBuf>,
     /// Ask over IPv4.
     pub ipv4: bool,
     /// Ask over IPv6; `None`: find out.

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use crate::clock::UnixTime;
 use crate::config::{self, Environment};
 use crate::names::Domain;
-use crate::policy::mta_sts::fetch::{FetchSettings, ProxyRules, RootsError};
+use crate::policy::mta_sts::fetch::{FetchSettings, ProxyRules, RootsError, trusted_roots};
 use crate::resolver::anchors::file::{FileError, read_anchors, read_hints};
 use crate::resolver::anchors::{built_in_anchors, built_in_hints};
 use crate::resolver::rrset::RrSet;
@@ -27,6 +27,9 @@ pub enum MaterialError {
     /// `resolver.root-hints`.
     #[error("resolver.root-hints: {0}")]
     Hints(FileError),
+    /// `resolver.forward-ca-file`.
+    #[error("resolver.forward-ca-file: {0}")]
+    ForwardAuthorities(RootsError),
     /// `mta-sts.ca-file`.
     #[error("mta-sts.ca-file: {0}")]
     Authorities(#[from] RootsError),
@@ -62,6 +65,11 @@ pub(super) fn resolver_settings(config: &config::Resolver, now: UnixTime) -> Res
         forward: forward.collect(),
         counted: true,
     })
+}
+
+/// The CAs that a server asked over TLS is verified against.
+pub(super) fn forward_authorities(config: &config::Resolver) -> Result<RootCertStore, MaterialError> {
+    trusted_roots(config.forward_ca_file.as_deref()).map_err(MaterialError::ForwardAuthorities)
 }
 
 /// The trust anchors of the file, or those that are built in.

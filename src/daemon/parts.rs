@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::materials::{MaterialError, fetch_settings, resolver_settings, shared_authorities};
+use super::materials::{
+    MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities,
+};
 use crate::cache::shared::SharedStore;
 use crate::cache::store::{Loaded, LockError, Store};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
@@ -24,7 +26,7 @@ use crate::policy::{self, EngineSettings, mta_sts};
 use crate::resolver;
 use crate::resolver::anchors::refresh::{Keep, Keeper};
 use crate::resolver::rrset::RrSet;
-use crate::resolver::transport::{SystemNetwork, mozilla_roots};
+use crate::resolver::transport::SystemNetwork;
 use crate::socketmap::BindError;
 
 /// Why nothing was started, or why it ended. Nothing stays bound.
@@ -144,7 +146,7 @@ fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, V
     if anchors.is_empty() {
         tracing::error!("no trust anchor: nothing can be validated, so there is no DANE");
     }
-    let network = Arc::new(SystemNetwork::new(mozilla_roots())?);
+    let network = Arc::new(SystemNetwork::new(forward_authorities(&config.resolver)?)?);
     Ok((resolver::Engine::new(settings, network, clock.clone()), anchors))
 }
 

@@ -202,7 +202,9 @@ impl Core {
         }
     }
 
-    /// A forward zone is validated when the chain from an anchor reaches it, else insecure (design §11).
+    /// A forward zone is validated when the chain from an anchor reaches it, and insecure when it is proven that
+    /// none does: the public tree has no such zone, or an unsigned one (design §11). While that cannot be found out
+    /// nothing is answered: else whoever keeps us from the public tree could forge what is signed.
     async fn trust_of_forward(
         self: &Arc<Self>,
         context: &Context,
@@ -212,16 +214,17 @@ impl Core {
             return Ok((ZoneTrust::Insecure, limits::MAX_TTL));
         }
         let outer = self.zones.deepest(&zone.name, true, self.now());
-        let status = match self.trust_of(context, &outer).await {
-            Ok(ZoneTrust::Secure(keys)) => self.ds_status(context, outer, keys, &zone.name).await,
-            Ok(ZoneTrust::Insecure) | Err(_) => return Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL)),
+        let ZoneTrust::Secure(keys) = self.trust_of(context, &outer).await? else {
+            return Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL));
         };
-        match status {
-            Ok(DsStatus::Signed { trust, ttl }) => {
+        match self.ds_status(context, outer, keys, &zone.name).await? {
+            DsStatus::Signed { trust, ttl } => {
                 let (trust, keys_ttl) = self.keys_of(context, zone, &trust, None).await?;
                 Ok((trust, ttl.min(keys_ttl)))
             }
-            Ok(_) | Err(_) => Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL)),
+            DsStatus::Unsigned { .. } | DsStatus::NotACut | DsStatus::Below(_) => {
+                Ok((ZoneTrust::Insecure, FORWARD_TRUST_TTL))
+            }
         }
     }
 
@@ -334,4 +337,4 @@ pub(super) const MIN_TRUST_TTL: u32 = 60;
 /// Keys are fetched again before their TTL ends at most this often, where a signature is by an unknown key.
 const REKEY_AFTER: Duration = Duration::from_secs(60);
 /// How long a forward zone counts as insecure before its chain is looked at again.
-const FORWARD_TRUST_TTL: u32 = 300;
+const FORWARD_TRUST_TTL: u32 = 3_600;

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails; helpers of tests are tests"
 )]
 
+mod activation;
 mod binary;
 mod bounded_work;
 mod crashes;
@@ -22,6 +23,7 @@ mod dnssec_rules;
 mod dnssec_vectors;
 mod docs;
 mod explain;
+mod forward_zones;
 mod http_pages;
 mod layering;
 mod logs;

@@ -121,7 +121,7 @@ impl Core {
 
     /// What can begin before it is needed: priming, and the keys of a zone that says it is signed.
     fn prepare(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
-        if zone.name.is_root() && zone.forward.is_none() && !zone.is_fresh(self.now()) {
+        if zone.name.is_root() && !zone.is_fresh(self.now()) {
             self.start_priming();
         }
         if context.purpose == Purpose::Answer && !context.checking_disabled {

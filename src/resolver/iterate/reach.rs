@@ -78,8 +78,8 @@ impl Core {
         let validated: Vec<IpAddr> = [RecordType::A, RecordType::AAAA]
             .into_iter()
             .filter_map(|rtype| self.cache.get(host, rtype, now))
-            .flat_map(|entry| match entry.known {
-                Known::Positive { set, .. } => addresses(&set).collect::<Vec<_>>(),
+            .flat_map(|entry| match &entry.known {
+                Known::Positive { set, .. } => addresses(set).collect::<Vec<_>>(),
                 Known::Negative { .. } => Vec::new(),
             })
             .collect();
@@ -119,8 +119,12 @@ impl Core {
         found
     }
 
-    /// Asks for the root's current name servers, beside whatever else goes on (RFC 8109).
+    /// Asks for the root's current name servers, beside whatever else goes on (RFC 8109); not where the operator
+    /// names servers for the root.
     pub fn start_priming(self: &Arc<Self>) {
+        if self.zones.is_forward(&Name::root()) {
+            return;
+        }
         let core = Arc::clone(self);
         drop(self.priming.join((), (), || async move { core.prime().await }));
     }

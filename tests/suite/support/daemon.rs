@@ -30,7 +30,7 @@ pub struct Daemon {
     pub log: Log,
     directory: TempDir,
     process: Child,
-    _served: Served,
+    pub served: Served,
 }
 
 /// Lines of JSON, as they come.
@@ -85,7 +85,7 @@ impl Daemon {
         write("postseal.toml", &format!("{base}\n{configuration}"));
         let (process, listening, log) = spawn(&directory).await;
         let socketmap = listening.get("socketmap").expect("it listens").clone();
-        Self { world, hosts, socketmap, listening, log, directory, process, _served: served }
+        Self { world, hosts, socketmap, listening, log, directory, process, served }
     }
 
     /// Ends it as an operator would and starts it again on the same state.

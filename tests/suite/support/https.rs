@@ -113,6 +113,11 @@ impl PolicyHosts {
         self.shared.authorities.good_pem.clone()
     }
 
+    /// A TLS server for another name, with a certificate of the same CA.
+    pub fn server_config(&self, host: &str, certificate: Certificate) -> ServerConfig {
+        self.shared.authorities.server_config(host, certificate)
+    }
+
     /// Host name and first line of every request so far, and forgets them.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.requests.lock())

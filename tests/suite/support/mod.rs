@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod daemon;
 pub mod fault;
+pub mod forwarder;
 pub mod https;
 pub mod key;
 pub mod killable;

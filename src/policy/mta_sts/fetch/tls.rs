@@ -28,7 +28,7 @@ pub enum RootsError {
 }
 
 /// The CAs that count: those of `ca_file`, else Mozilla's as compiled in.
-pub(super) fn client_config(ca_file: Option<&Path>, clock: &Clock) -> Result<Arc<ClientConfig>, RootsError> {
+pub fn trusted_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -41,6 +41,12 @@ pub(super) fn client_config(ca_file: Option<&Path>, clock: &Clock) -> Result<Arc
             }
         }
     }
+    Ok(roots)
+}
+
+/// For connections to policy hosts.
+pub(super) fn client_config(ca_file: Option<&Path>, clock: &Clock) -> Result<Arc<ClientConfig>, RootsError> {
+    let roots = trusted_roots(ca_file)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let time = Arc::new(Now(clock.clone()));
     let mut config = ClientConfig::builder_with_details(provider, time)
