@@ -14,7 +14,7 @@ use super::ds_status::DsStatus;
 use super::iterate::Heard;
 use super::iterate::classify::{Alias, Meaning, find};
 use super::message::Message;
-use super::rrset::RrSet;
+use super::rrset::{RrSet, Rrsig};
 use super::rrset_cache::Known;
 use super::trust::ZoneTrust;
 use super::validate::{Denials, KeySet, Proof, verify};
@@ -92,7 +92,9 @@ impl Core {
             return Ok(insecure(heard, &zone.name, name));
         }
         let mut verdict = self.check_with(context, heard, &zone.name, &keys, name, rtype);
-        if matches!(verdict, Err(Bogus::UnknownKey { .. })) && self.forget_old_keys(&zone.name) {
+        if verdict.as_ref().is_err_and(|reason| may_be_newer_keys(reason, heard, &keys))
+            && self.forget_old_keys(&zone.name)
+        {
             // A new key, before the old key set has timed out here: look before crying wolf.
             if let ZoneTrust::Secure(newer) = self.trust_of(context, &zone).await? {
                 keys = newer;
@@ -314,6 +316,22 @@ impl Core {
 
 /// A denial without SOA says nothing of how long it holds (RFC 2308 §5 would not cache it at all).
 const NO_SOA_TTL: u32 = 5;
+
+/// Whether the zone may sign with keys that are newer than those known here: a signature is by none of them, and those
+/// that are not good are old.
+fn may_be_newer_keys(reason: &Bogus, heard: &Heard, keys: &KeySet) -> bool {
+    let is_unknown = |sig: &&Rrsig| {
+        sig.signer == keys.zone && !keys.keys.iter().any(|key| (key.tag, key.algorithm) == (sig.key_tag, sig.algorithm))
+    };
+    match reason {
+        Bogus::UnknownKey { .. } => true,
+        Bogus::Expired { .. } | Bogus::NotYetValid { .. } => match heard.meaning.signed_set() {
+            Some(set) => set.sigs.iter().any(|sig| is_unknown(&sig)),
+            None => heard.message.authority.iter().flat_map(|set| &set.sigs).any(|sig| is_unknown(&sig)),
+        },
+        _ => false,
+    }
+}
 
 /// Whether the records that answer carry a signature of `zone`.
 fn signed_by(heard: &Heard, zone: &Name) -> bool {
