@@ -7,7 +7,7 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 
 use super::core::Core;
-use super::resolution::Resolution;
+use super::resolution::{Ready, Resolution};
 use super::rrset::RrSet;
 use super::settings::Settings;
 use super::transport::Network;
@@ -41,6 +41,11 @@ impl Engine {
     /// learns to itself: to look afresh without changing what is known here. It counts nothing in the metrics.
     pub fn apart(&self) -> Self {
         Self { core: Arc::new(self.core.apart()) }
+    }
+
+    /// The answer, if it is one cache entry; never asks anybody. `name` is in lower case.
+    pub fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
+        self.core.ready(name, rtype)
     }
 
     /// The answer, if the cache holds all of it; never asks anybody. `name` is in lower case.

@@ -10,7 +10,7 @@ use super::core::{Context, Core};
 use super::delegation::Zone;
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
-use super::resolution::{End, Part, Resolution};
+use super::resolution::{End, Part, Ready, Resolution};
 use super::rrset::RrSet;
 use super::rrset_cache::{Entry, Known};
 use crate::dns::{Cause, Failure, Security};
@@ -27,6 +27,19 @@ enum Step {
 }
 
 impl Core {
+    /// The cache entry that is the whole answer, if there is one. To be asked before [`Core::cached_answer`], which
+    /// finds the rest.
+    pub fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
+        let now = self.now();
+        let (end, entry) = match self.cache.get(name, rtype, now) {
+            Some(entry) => (entry.known.end(), entry),
+            // An alias goes before a denial (see `cached_step`); a DS is the parent's, whoever denies the name.
+            None if rtype == RecordType::DS || self.cache.get(name, RecordType::CNAME, now).is_some() => return None,
+            None => (End::NxDomain, self.cache.nxdomain(name, now)?),
+        };
+        Some(Ready { end, ttl: entry.remaining(now), entry })
+    }
+
     /// The answer, if the cache holds all of it; never asks anybody.
     pub fn cached_answer(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
         let mut resolution = Resolution::new(name.clone());
@@ -76,12 +89,8 @@ impl Core {
     fn cached_step(&self, resolution: &mut Resolution, rtype: RecordType) -> Step {
         let (name, now) = (resolution.canonical.clone(), self.now());
         if let Some(entry) = self.cache.get(&name, rtype, now) {
-            let end = match &entry.known {
-                Known::Positive { .. } => End::Records,
-                Known::Negative { .. } => End::NoData,
-            };
             resolution.push_entry(&entry, entry.remaining(now));
-            return Step::End(end);
+            return Step::End(entry.known.end());
         }
         // A DS is the parent's (RFC 4035 §3.1.4.1): what a child says at its apex, an alias even, is beside the point.
         if !matches!(rtype, RecordType::CNAME | RecordType::DS)
@@ -206,7 +215,7 @@ impl Core {
 }
 
 impl Resolution {
-    fn push_entry(&mut self, entry: &Entry, ttl: u32) {
+    pub(super) fn push_entry(&mut self, entry: &Entry, ttl: u32) {
         self.security = self.security.and(entry.security);
         self.ttl = self.ttl.min(ttl);
         match &entry.known {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hickory_proto::rr::{Name, RecordType};
 
 use super::rrset::{RrSet, parse_rdata};
+use super::rrset_cache::Entry;
 use crate::dns::{Answer, Cause, Failure, Found, Security};
 
 /// An RRset with the TTL it has left.
@@ -47,6 +48,27 @@ pub struct Resolution {
     pub ttl: u32,
     /// Why it would have failed, had checking not been disabled.
     pub unchecked: Option<Failure>,
+}
+
+/// An answer that is one cache entry: neither an alias nor made of several.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// How it ends.
+    pub end: End,
+    /// The entry.
+    pub entry: Entry,
+    /// Seconds left.
+    pub ttl: u32,
+}
+
+impl Ready {
+    /// The same in full.
+    pub fn resolution(&self, name: &Name) -> Resolution {
+        let mut resolution = Resolution::new(name.clone());
+        resolution.push_entry(&self.entry, self.ttl);
+        resolution.end = self.end;
+        resolution
+    }
 }
 
 impl Resolution {

@@ -84,6 +84,18 @@ impl RrSet {
     }
 }
 
+impl RrSet {
+    /// Octets of its records in messages, roughly: kept beside it once a client has asked.
+    pub fn wire_bytes(&self) -> usize {
+        /// Compressed owner, type, class, TTL and length; and the fixed part of an RRSIG with its signer.
+        const RECORD: usize = 12;
+        const SIGNATURE: usize = 18 + 16;
+        let rdata: usize = self.rdatas.iter().map(|rdata| RECORD + rdata.len()).sum();
+        let sigs: usize = self.sigs.iter().map(|sig| RECORD + SIGNATURE + sig.signature.len()).sum();
+        rdata + sigs
+    }
+}
+
 /// Shared RRset, as caches and answers hold it.
 pub type SharedRrSet = Arc<RrSet>;
 

@@ -4,13 +4,15 @@
 //! and additional data never do (RFC 2181 §5.4.1: none of it has the credibility of an answer), nor does
 //! anything bogus. Nothing stale comes out.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 
+use super::resolution::End;
 use super::rrset::RrSet;
 use crate::clock::Stamp;
 use crate::dns::Security;
@@ -36,9 +38,23 @@ pub enum Known {
     },
 }
 
-/// A cache entry as it comes out: never expired.
+impl Known {
+    /// How a question for exactly this ends.
+    pub fn end(&self) -> End {
+        match self {
+            Self::Positive { .. } => End::Records,
+            Self::Negative { .. } => End::NoData,
+        }
+    }
+}
+
+/// A cache entry as it comes out: never expired. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Entry(Arc<Learnt>);
+
+/// What a cache entry holds.
+#[derive(Debug)]
+pub struct Learnt {
     /// What is known.
     pub known: Known,
     /// Its security.
@@ -47,9 +63,42 @@ pub struct Entry {
     learnt: Stamp,
     /// TTL then.
     ttl: u32,
+    /// The records as clients get them: without, and with DNSSEC records.
+    wires: [OnceLock<Wire>; 2],
+}
+
+/// The records of an answer as they stand in a message, behind header and question. Names are compressed towards the
+/// question, so this is good for the one name that the entry is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// All records.
+    pub octets: Box<[u8]>,
+    /// How many are in the answer section, and in the authority section.
+    pub counts: [u16; 2],
+    /// Where in `octets` the TTLs stand, four octets each.
+    pub ttls: Box<[u16]>,
+}
+
+impl Deref for Entry {
+    type Target = Learnt;
+    fn deref(&self) -> &Learnt {
+        &self.0
+    }
 }
 
 impl Entry {
+    fn new(known: Known, security: Security, learnt: Stamp, ttl: u32) -> Self {
+        Self(Arc::new(Learnt { known, security, learnt, ttl, wires: Default::default() }))
+    }
+}
+
+impl Learnt {
+    /// The records as octets, made the first time that somebody wants them.
+    pub fn wire(&self, dnssec: bool, make: impl FnOnce() -> Wire) -> &Wire {
+        let [plain, signed] = &self.wires;
+        if dnssec { signed } else { plain }.get_or_init(make)
+    }
+
     /// Seconds left; zero when it has expired.
     pub fn remaining(&self, now: Stamp) -> u32 {
         let age = u32::try_from(now.since(self.learnt).as_secs()).unwrap_or(u32::MAX);
@@ -64,18 +113,28 @@ impl Entry {
 type Key = (Name, u16);
 const NXDOMAIN: u16 = 0;
 
+/// A key to look for, without a copy of the name.
+#[derive(Hash)]
+struct Asked<'a>(&'a Name, u16);
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, (name, rtype): &Key) -> bool {
+        self.1 == *rtype && self.0 == name
+    }
+}
+
 #[derive(Clone)]
 struct Octets;
 
 impl Weighter<Key, Entry> for Octets {
     fn weight(&self, (name, _): &Key, entry: &Entry) -> u64 {
-        let (sets, dname) = match &entry.known {
-            Known::Positive { set, proof, dname } => {
-                (set.bytes() + proof.iter().map(RrSet::bytes).sum::<usize>(), dname.as_ref().map_or(0, |d| d.bytes()))
-            }
-            Known::Negative { proof } => (proof.iter().map(RrSet::bytes).sum(), 0),
+        let (set, proof, dname) = match &entry.known {
+            Known::Positive { set, proof, dname } => (Some(set), proof, dname.as_ref()),
+            Known::Negative { proof } => (None, proof, None),
         };
-        (size_of::<Key>() + size_of::<Entry>() + name.len() + sets + dname) as u64
+        let sets = || set.into_iter().map(|set| &**set).chain(proof.iter()).chain(dname.map(|set| &**set));
+        let octets = sets().map(|set| set.bytes() + set.wire_bytes()).sum::<usize>();
+        (size_of::<Key>() + size_of::<Entry>() + size_of::<Learnt>() + name.len() + octets) as u64
     }
 }
 
@@ -95,12 +154,12 @@ impl RrsetCache {
 
     /// The RRset or denial for exactly this name and type.
     pub fn get(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Entry> {
-        self.fetch((name.clone(), u16::from(rtype)), now)
+        self.fetch(Asked(name, u16::from(rtype)), now)
     }
 
     /// The proof that `name` does not exist.
     pub fn nxdomain(&self, name: &Name, now: Stamp) -> Option<Entry> {
-        self.fetch((name.clone(), NXDOMAIN), now)
+        self.fetch(Asked(name, NXDOMAIN), now)
     }
 
     /// A secure proof that an ancestor of `name` does not exist: then neither does `name` (RFC 8020 §2).
@@ -116,8 +175,8 @@ impl RrsetCache {
         None
     }
 
-    fn fetch(&self, key: Key, now: Stamp) -> Option<Entry> {
-        self.entries.get(&key).filter(|entry| entry.is_fresh(now))
+    fn fetch(&self, asked: Asked<'_>, now: Stamp) -> Option<Entry> {
+        self.entries.get(&asked).filter(|entry| entry.is_fresh(now))
     }
 
     /// Keeps an RRset.
@@ -125,7 +184,7 @@ impl RrsetCache {
         if let Known::Positive { set, .. } = &known {
             let key = (set.name.clone(), u16::from(set.rtype));
             let ttl = ttl.min(limits::MAX_TTL);
-            self.put(key, Entry { known, security, learnt: now, ttl });
+            self.put(key, Entry::new(known, security, now, ttl));
         }
     }
 
@@ -141,7 +200,7 @@ impl RrsetCache {
     ) {
         let key = (name, rtype.map_or(NXDOMAIN, u16::from));
         let ttl = ttl.min(limits::MAX_NEGATIVE_TTL);
-        self.put(key, Entry { known: Known::Negative { proof }, security, learnt: now, ttl });
+        self.put(key, Entry::new(Known::Negative { proof }, security, now, ttl));
     }
 
     fn put(&self, key: Key, entry: Entry) {
