@@ -134,8 +134,12 @@ fn serve(
     servers.spawn(crate::http::run(sockets.http, status.clone(), Arc::new(explains), stopped()));
     if !sockets.dns.is_empty() {
         let forwarded = config.resolver.forward.iter().filter_map(|forward| Some(forward.zone.as_ref()?.to_name()));
-        let allow = config.dns.allow.clone();
-        let service = listener::Service::new(parts.resolver.clone(), allow, forwarded.collect(), clock.clone());
+        let settings = listener::ServiceSettings {
+            allow: config.dns.allow.clone(),
+            forwarded: forwarded.collect(),
+            private_root: config.resolver.root_hints.is_some(),
+        };
+        let service = listener::Service::new(parts.resolver.clone(), settings, clock.clone());
         servers.spawn(listener::run(sockets.dns, service, stopped()));
     }
     if let Some(socket) = sockets.control {

@@ -1,5 +1,6 @@
 //! The sockets of the service: UDP and TCP on each address.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -11,10 +12,15 @@ use crate::limits;
 
 /// Kernel buffer for queries that wait while all workers are busy.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// UDP sockets at one address, each with a task that reads it.
+const MOST_WORKERS: usize = 16;
 /// Ports that need a privilege, unless the system says otherwise (ip(7), ip_unprivileged_port_start).
 const PRIVILEGED: u16 = 1024;
 /// Where Linux tells from which port on no privilege is needed.
 const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+/// Where it tells which capabilities this process has, and the bit of the one that counts (capabilities(7)).
+const PROCESS_STATUS: &str = "/proc/self/status";
+const NET_BIND_SERVICE: u64 = 1 << 10;
 
 /// Bound sockets, ready for [`super::run`].
 #[derive(Debug, Default)]
@@ -28,16 +34,13 @@ pub struct Sockets {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The port is below 1024 and this process may not bind it.
-    #[error(
-        "cannot listen for DNS on {address}: port {} needs a privilege that this process lacks. Give it \
-         CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or set the sysctl \
-         net.ipv4.ip_unprivileged_port_start to {} or less (Docker: --sysctl), or let systemd hand over the socket, \
-         or use a port from 1024 on", .address.port(), .address.port()
-    )]
+    /// The port needs a privilege, and this process has none of those that would do.
+    #[error("cannot listen for DNS on {address}: {missing}")]
     Privilege {
         /// The address.
         address: SocketAddr,
+        /// What would do.
+        missing: Missing,
     },
     /// Something else listens there.
     #[error(
@@ -83,13 +86,13 @@ impl Sockets {
 
     fn bind_each(
         addresses: &[SocketAddr],
-        bind: impl Fn(SocketAddr) -> Result<(Datagrams, TcpListener), BindError>,
+        bind: impl Fn(SocketAddr) -> Result<(Vec<Datagrams>, TcpListener), BindError>,
     ) -> Result<Self, BindError> {
         let mut sockets = Self::default();
         for &address in addresses {
             match bind(address) {
                 Ok((udp, tcp)) => {
-                    sockets.udp.push(udp);
+                    sockets.udp.extend(udp);
                     sockets.tcp.push(tcp);
                 }
                 Err(error @ BindError::NoIpv6 { .. }) => sockets.left_out.push(error),
@@ -120,7 +123,9 @@ impl Sockets {
 
     /// The UDP addresses with the ports that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        let mut addresses: Vec<_> = self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        addresses.dedup();
+        addresses
     }
 
     /// Nothing is bound.
@@ -129,26 +134,36 @@ impl Sockets {
     }
 }
 
-/// UDP and TCP at one address. A port that the system chooses for one may be taken for the other: try again.
-fn bind_both(address: SocketAddr) -> Result<(Datagrams, TcpListener), BindError> {
+/// UDP and TCP at one address, UDP once for each worker. A port that the system chooses for one may be taken for the
+/// other: try again.
+fn bind_both(address: SocketAddr) -> Result<(Vec<Datagrams>, TcpListener), BindError> {
     const TRIES: usize = 20;
     let mut tries = 0;
-    loop {
+    let (first, tcp, chosen) = loop {
         tries += 1;
         let udp = bind_udp(address).map_err(|source| error(address, "UDP", source))?;
         let chosen = udp.local_addr().map_err(|source| error(address, "UDP", source))?;
         match bind_tcp(chosen) {
-            Ok(tcp) => return Ok((udp, tcp)),
+            Ok(tcp) => break (udp, tcp, chosen),
             Err(source) if address.port() == 0 && source.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {}
             Err(source) => return Err(error(chosen, "TCP", source)),
         }
+    };
+    let mut all = vec![first];
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    for _ in 1..workers {
+        all.push(bind_udp(chosen).map_err(|source| error(chosen, "UDP", source))?);
     }
+    Ok((all, tcp))
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
     // As much as the system grants.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    // One socket for each worker: the kernel spreads clients over them. TCP does without, so that a second program
+    // at this address is still noticed.
+    socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     Datagrams::new(UdpSocket::from_std(socket.into())?)
 }
@@ -174,7 +189,10 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
 
 fn error(address: SocketAddr, transport: &'static str, source: io::Error) -> BindError {
     match source.kind() {
-        io::ErrorKind::PermissionDenied if address.port() < unprivileged_start() => BindError::Privilege { address },
+        io::ErrorKind::PermissionDenied => match Missing::find(address.port()) {
+            Some(missing) => BindError::Privilege { address, missing },
+            None => BindError::Io { address, transport, source },
+        },
         io::ErrorKind::AddrInUse => BindError::InUse { address, transport },
         // Every host with IPv6 has ::1.
         io::ErrorKind::AddrNotAvailable if address.is_ipv6() && address.ip().is_loopback() => {
@@ -188,8 +206,70 @@ fn error(address: SocketAddr, transport: &'static str, source: io::Error) -> Bin
     }
 }
 
-fn unprivileged_start() -> u16 {
-    std::fs::read_to_string(UNPRIVILEGED_START).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(PRIVILEGED)
+/// Which of the three ways to a port below `start` are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    port: u16,
+    /// From here on no privilege is needed.
+    start: u16,
+    capability: Capability,
+}
+
+/// How CAP_NET_BIND_SERVICE stands with this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Capability {
+    /// It has it: then it is the network namespace of somebody else.
+    Held,
+    /// It might have it, and does not.
+    Lacking,
+    /// It cannot have it: taken out of the bounding set.
+    Barred,
+}
+
+impl Missing {
+    /// `None` where the port needs no privilege.
+    fn find(port: u16) -> Option<Self> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let start = read(UNPRIVILEGED_START).trim().parse().unwrap_or(PRIVILEGED);
+        (port < start).then(|| Self { port, start, capability: Capability::read(&read(PROCESS_STATUS)) })
+    }
+}
+
+impl Capability {
+    /// From the text of `/proc/self/status`.
+    fn read(status: &str) -> Self {
+        let has = |set: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(':'));
+            line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).map(|bits| bits & NET_BIND_SERVICE != 0)
+        };
+        match (has("CapEff"), has("CapBnd")) {
+            (Some(true), _) => Self::Held,
+            (_, Some(false)) => Self::Barred,
+            _ => Self::Lacking,
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, start, capability } = self;
+        write!(f, "ports below {start} need a privilege here, and each way to it is missing: ")?;
+        f.write_str(match capability {
+            Capability::Held => "CAP_NET_BIND_SERVICE is there, but not for this network namespace",
+            Capability::Lacking => {
+                "this process does not have CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+            }
+            Capability::Barred => {
+                "this process cannot have CAP_NET_BIND_SERVICE, which is not in its bounding set (systemd: \
+                 CapabilityBoundingSet= and AmbientCapabilities=; Docker: cap_drop)"
+            }
+        })?;
+        write!(
+            f,
+            "; the sysctl net.ipv4.ip_unprivileged_port_start is {start} and not {port} or less (Docker: --sysctl); \
+             and systemd handed over no DNS socket. One of them is enough; a port from {start} on needs none"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -231,8 +311,35 @@ mod tests {
         };
         let (four, six) = ("127.0.0.1:0".parse().expect("an address"), "[::1]:0".parse().expect("an address"));
         let both = Sockets::bind_each(&[six, four], without_ipv6).expect("IPv4 serves");
-        assert_eq!((both.udp.len(), both.tcp.len(), both.left_out.len()), (1, 1, 1));
+        assert_eq!((both.addresses().len(), both.tcp.len(), both.left_out.len()), (1, 1, 1));
         let error = Sockets::bind_each(&[six], without_ipv6).expect_err("nowhere to listen");
         assert!(matches!(error, BindError::NoIpv6 { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_error_tells_which_ways_to_a_low_port_are_missing() {
+        let status = |effective: u64, bounding: u64| {
+            Capability::read(&format!("Name:\tx\nCapEff:\t{effective:016x}\nCapBnd:\t{bounding:016x}\nSeccomp:\t0\n"))
+        };
+        let all = u64::MAX;
+        for (capability, start, expected) in [
+            (status(0, all), 1024, "does not have CAP_NET_BIND_SERVICE"),
+            (status(!NET_BIND_SERVICE, all), 1024, "does not have CAP_NET_BIND_SERVICE"),
+            (status(0, !NET_BIND_SERVICE), 80, "not in its bounding set"),
+            (status(all, all), 1024, "not for this network namespace"),
+            (Capability::read(""), 1024, "does not have CAP_NET_BIND_SERVICE"),
+        ] {
+            let address = "127.0.0.1:53".parse().expect("an address");
+            let text = BindError::Privilege { address, missing: Missing { port: 53, start, capability } }.to_string();
+            for part in [
+                "127.0.0.1:53",
+                expected,
+                &format!("net.ipv4.ip_unprivileged_port_start is {start} and not 53 or less"),
+                "systemd handed over no DNS socket",
+            ] {
+                assert!(text.contains(part), "{part} in {text}");
+            }
+        }
+        assert_eq!(Missing::find(u16::MAX), None);
     }
 }

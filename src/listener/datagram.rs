@@ -54,21 +54,31 @@ impl Datagrams {
         self.socket.local_addr()
     }
 
-    /// The next datagram: its length in `buffer`, and whom to answer. May be dropped at any time.
-    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
+    /// Waits for a datagram. May be dropped at any time.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// The datagram that is there: its length in `buffer`, and whom to answer; `WouldBlock` where there is none.
+    pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
         if !self.wildcard {
-            let (length, client) = self.socket.recv_from(buffer).await?;
+            let (length, client) = self.socket.try_recv_from(buffer)?;
             return Ok((length, Peer { client, local: Local::Bound }));
         }
-        self.socket.async_io(Interest::READABLE, || self.receive_with_destination(buffer)).await
+        self.socket.try_io(Interest::READABLE, || self.receive_with_destination(buffer))
     }
 
     /// Sends an answer.
     pub async fn send(&self, answer: &[u8], peer: Peer) -> io::Result<()> {
         let control = match &peer.local {
             Local::Bound => {
-                self.socket.send_to(answer, peer.client).await?;
-                return Ok(());
+                // There is nearly always room.
+                return match self.socket.try_send_to(answer, peer.client) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.socket.send_to(answer, peer.client).await.map(drop)
+                    }
+                    sent => sent.map(drop),
+                };
             }
             Local::V4(info) => ControlMessage::Ipv4PacketInfo(info),
             Local::V6(info) => ControlMessage::Ipv6PacketInfo(info),
@@ -119,7 +129,13 @@ mod tests {
             client.connect((asked, port)).await.expect("connected");
             client.send(b"question").await.expect("sent");
             let mut buffer = [0; 16];
-            let (length, peer) = socket.receive(&mut buffer).await.expect("a datagram");
+            let (length, peer) = loop {
+                socket.readable().await.expect("a datagram");
+                match socket.try_receive(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    received => break received.expect("a datagram"),
+                }
+            };
             assert_eq!((&buffer[..length], peer.client), (&b"question"[..], client.local_addr().expect("an address")));
             socket.send(b"answer", peer).await.expect("sent");
             let length = client.recv(&mut buffer).await.expect("an answer");

@@ -83,4 +83,36 @@ mod tests {
         assert_eq!(ExtendedError::new(0, &"ä".repeat(150)).octets().len(), 2 + TEXT);
         assert_eq!(ExtendedError::new(0, &format!("x{}", "ä".repeat(150))).octets().len(), 2 + TEXT - 1);
     }
+
+    /// RFC 8914 §4.
+    #[test]
+    fn each_reason_has_the_code_that_names_it() {
+        let bogus = [
+            (Bogus::Expired { at: 1, tag: 7 }, 7),
+            (Bogus::NotYetValid { from: 1, tag: 7 }, 8),
+            (Bogus::NoDnskey, 9),
+            (Bogus::NoMatchingKey { tags: vec![7] }, 9),
+            (Bogus::MissingSignature { name: Name::root(), rtype: RecordType::A }, 10),
+            (Bogus::DenialNotProven, 12),
+            (Bogus::BadSignature { name: Name::root(), rtype: RecordType::A, tag: 7 }, 6),
+            (Bogus::UnknownKey { tag: 7 }, 6),
+            (Bogus::WrongSigner { signer: Name::root() }, 6),
+        ];
+        let rows = bogus.into_iter().map(|(bogus, code)| (Cause::Bogus(bogus), code)).chain([
+            (Cause::Timeout, 22),
+            (Cause::NoServers, 22),
+            (Cause::Lame, 22),
+            (Cause::ServFail, 22),
+            (Cause::Network, 23),
+            (Cause::Malformed, 23),
+            (Cause::AliasChain, 0),
+            (Cause::Overloaded, 0),
+        ]);
+        for (cause, expected) in rows {
+            let failure = Failure::new(Name::root(), RecordType::A, cause);
+            let error = ExtendedError::from(&failure);
+            assert_eq!(error.code, expected, "{failure}");
+            assert!(!error.text.is_empty());
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Names that never leave this host: special-use names (RFC 6761, 7686, 8375) and reverse zones of private
-//! address space (RFC 6303, 7793). A pure function of name and type.
+//! Names that never leave this host: special-use names (RFC 6761, 7686, 8375, 9462, 9665) and reverse zones of
+//! private address space (RFC 6303, 7793). A pure function of name and type.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ const TTL: u32 = 10_800;
 /// Refresh, retry, expire and negative TTL of local zones (RFC 6303 §3).
 const SOA_TIMES: [u32; 5] = [1, 3_600, 1_200, 604_800, TTL];
 
-/// Zones whose only names are their apexes (RFC 6303 §4; RFC 8375 §6.1); 16–31.172 and 64–127.100 come on top.
-const EMPTY: [&str; 15] = [
+/// Zones whose only names are their apexes (RFC 6303 §4; RFC 8375, RFC 9462, RFC 9665); 16–31.172 and 64–127.100 come on top.
+const EMPTY: [&str; 17] = [
     "0.in-addr.arpa.",
     "10.in-addr.arpa.",
     "254.169.in-addr.arpa.",
@@ -32,6 +32,8 @@ const EMPTY: [&str; 15] = [
     "a.e.f.ip6.arpa.",
     "b.e.f.ip6.arpa.",
     "home.arpa.",
+    "resolver.arpa.",
+    "service.arpa.",
 ];
 /// Reverse zones of addresses that are this host.
 const LOOPBACK: [&str; 2] =
@@ -40,6 +42,8 @@ const LOOPBACK: [&str; 2] =
 const UNSPECIFIED: &str = "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa.";
 /// Top-level names that never exist in DNS (RFC 6761 §6.4, RFC 7686 §2).
 const NONEXISTENT: [&str; 2] = ["invalid.", "onion."];
+/// Nobody's name in the public DNS, but any laboratory's (RFC 6761 §6.2).
+const TEST: &str = "test.";
 /// The name that the loopback address points to.
 const LOCALHOST: &str = "localhost.";
 /// The one address below `127.in-addr.arpa` that points to `localhost`; there are 16 million others.
@@ -66,34 +70,46 @@ enum Kind {
 }
 
 impl Local {
-    /// All zones; `forwarded` are those that the operator sends to named servers.
-    pub fn new(forwarded: Vec<Name>) -> Self {
+    /// All zones; `forwarded` are those that the operator sends to named servers. Below a private root, `test.` may
+    /// well exist.
+    pub fn new(forwarded: Vec<Name>, private_root: bool) -> Self {
         let ranges = (16..32).map(|n| format!("{n}.172.in-addr.arpa."));
         let shared = (64..128).map(|n| format!("{n}.100.in-addr.arpa."));
         let empty = EMPTY.iter().chain([&UNSPECIFIED]).map(|zone| (*zone).to_owned()).chain(ranges).chain(shared);
         let fixed = |zones: &[&str], kind: Kind| zones.iter().map(move |zone| (zone.to_string(), kind)).collect();
         let mut all: Vec<(String, Kind)> = fixed(&LOOPBACK, Kind::Loopback);
         all.append(&mut fixed(&NONEXISTENT, Kind::Nonexistent));
+        all.extend((!private_root).then(|| (TEST.to_owned(), Kind::Nonexistent)));
         all.push((LOCALHOST.to_owned(), Kind::Localhost));
         all.extend(empty.map(|zone| (zone, Kind::Empty)));
         let zones = all.into_iter().map(|(zone, kind)| (name(&zone), kind)).collect();
         Self { zones, forwarded: forwarded.into_iter().filter(|zone| !zone.is_root()).collect() }
     }
 
-    /// The answer, where `name` (lower case) is answered here.
-    pub fn answer(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+    /// Whether `name` (lower case) is answered here.
+    pub fn owns(&self, name: &Name, rtype: RecordType) -> bool {
+        self.zone_of(name, rtype).is_some()
+    }
+
+    fn zone_of(&self, name: &Name, rtype: RecordType) -> Option<(&Name, Kind)> {
         let top = name.iter().next_back()?;
         // Nothing else holds local zones: most names end here.
-        if !matches!(top, b"arpa" | b"localhost" | b"invalid" | b"onion") {
+        if !matches!(top, b"arpa" | b"localhost" | b"invalid" | b"onion" | b"test") {
             return None;
         }
         let labels = usize::from(name.num_labels());
         let (zone, kind) = (1..=labels).rev().find_map(|n| self.zones.get_key_value(&name.trim_to(n)))?;
-        if self.forwarded.iter().any(|forwarded| forwarded.zone_of(name)) {
-            return None;
-        }
-        let found = records(*kind, zone, name, rtype);
-        let exists = found.is_some() || name == zone && *kind != Kind::Nonexistent || *kind == Kind::Localhost;
+        // A DS is the parent's, and proves to those who validate that the zone is unsigned (RFC 8375 §4).
+        let is_of_parent = rtype == RecordType::DS && name == zone && zone.num_labels() > 1;
+        let leaves = is_of_parent || self.forwarded.iter().any(|forwarded| forwarded.zone_of(name));
+        (!leaves).then_some((zone, *kind))
+    }
+
+    /// The answer, where `name` (lower case) is answered here.
+    pub fn answer(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
+        let (zone, kind) = self.zone_of(name, rtype)?;
+        let found = records(kind, zone, name, rtype);
+        let exists = found.is_some() || name == zone && kind != Kind::Nonexistent || kind == Kind::Localhost;
         Some(match found.flatten() {
             Some(rdata) => resolution(name, End::Records, Some(set(name, rtype, rdata)), None),
             None => {
@@ -155,10 +171,10 @@ mod tests {
 
     #[test]
     fn special_names_and_private_reverse_zones_are_answered_here_and_nothing_else() {
-        let local = Local::new(vec![name("10.in-addr.arpa."), name("lab.home.arpa."), Name::root()]);
+        let local = Local::new(vec![name("10.in-addr.arpa."), name("lab.home.arpa."), Name::root()], false);
         let one = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa.";
-        use RecordType::{A, AAAA, MX, NS, PTR, SOA};
-        let rows: [(&str, RecordType, Option<End>); 24] = [
+        use RecordType::{A, AAAA, DS, MX, NS, PTR, SOA};
+        let rows: [(&str, RecordType, Option<End>); 33] = [
             ("localhost.", A, Some(End::Records)),
             ("any.localhost.", AAAA, Some(End::Records)),
             ("localhost.", MX, Some(End::NoData)),
@@ -180,6 +196,15 @@ mod tests {
             ("1.2.3.10.in-addr.arpa.", PTR, None), // forwarded
             ("printer.home.arpa.", A, Some(End::NxDomain)),
             ("host.lab.home.arpa.", A, None), // forwarded
+            ("home.arpa.", SOA, Some(End::Records)),
+            ("home.arpa.", DS, None), // of arpa
+            ("x.home.arpa.", DS, Some(End::NxDomain)),
+            ("_dns.resolver.arpa.", A, Some(End::NxDomain)),
+            ("x.service.arpa.", A, Some(End::NxDomain)),
+            ("test.", NS, Some(End::NxDomain)),
+            ("mx.host.test.", A, Some(End::NxDomain)),
+            ("test.example.com.", A, None),
+            ("example.", A, None), // RFC 6761 §6.5: not special to a resolver
             ("arpa.", NS, None),
             ("example.com.", A, None),
             (".", NS, None),
@@ -192,5 +217,70 @@ mod tests {
                 assert_eq!(answer.authority.is_empty(), answer.end == End::Records, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn every_zone_of_the_registries_is_here() {
+        let local = Local::new(Vec::new(), false);
+        // RFC 6303 §4.1 to §4.6, RFC 7793 §3, and the top-level names of RFC 6761 and RFC 7686.
+        let reversed =
+            |address: &str| name(&Name::from(address.parse::<std::net::IpAddr>().expect("an address")).to_ascii());
+        for address in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.24.9.9",
+            "172.31.255.255",
+            "192.168.5.5",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.1.1",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "255.255.255.255",
+            "100.64.0.1",
+            "100.127.255.255",
+            "::",
+            "::1",
+            "fd00::1",
+            "fdff:1::",
+            "fe80::1",
+            "fe9f::",
+            "feaf::",
+            "febf::1",
+            "2001:db8::1",
+            "2001:db8:ffff::",
+        ] {
+            assert!(local.answer(&reversed(address), RecordType::PTR).is_some(), "{address}");
+        }
+        for address in [
+            "9.255.255.255",
+            "11.0.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.0.1",
+            "192.0.3.1",
+            "198.51.101.1",
+            "203.0.114.1",
+            "255.255.255.254",
+            "100.63.0.1",
+            "100.128.0.1",
+            "1.1.1.1",
+            "::2",
+            "fc00::1",
+            "fec0::1",
+            "2001:db9::1",
+            "2620:fe::fe",
+        ] {
+            assert!(local.answer(&reversed(address), RecordType::PTR).is_none(), "{address}");
+        }
+        for top in ["localhost.", "a.localhost.", "invalid.", "a.invalid.", "onion.", "a.onion.", "test.", "a.test."] {
+            assert!(local.answer(&name(top), RecordType::A).is_some(), "{top}");
+        }
+        let private = Local::new(Vec::new(), true);
+        assert!(private.answer(&name("mx.test."), RecordType::A).is_none(), "below a private root test. is a name");
+        assert!(private.answer(&name("mx.invalid."), RecordType::A).is_some());
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 pub use self::bind::{BindError, Sockets};
 pub use self::response::Transport;
-pub use self::service::{Resolve, Service};
+pub use self::service::{Resolve, Service, ServiceSettings};
 
 /// Serves until `shutdown` ends; then reads no more, answers what was asked, and returns. The caller bounds how
 /// long that may take; dropping the future ends everything at once.

@@ -7,7 +7,7 @@ use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use metrics::{Counter, counter};
 
-use super::admission::{Admission, Kind};
+use super::admission::{Admission, Kind, Pace};
 use super::error_code::ExtendedError;
 use super::local::Local;
 use super::query::{Head, Parsed, Query, parse};
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::dns::{BoxFuture, Failure, Security};
 use crate::resolver::engine::{Engine, Flags};
 use crate::resolver::message::Rcode;
-use crate::resolver::resolution::{End, Part, Resolution};
+use crate::resolver::resolution::{End, Part, Ready, Resolution};
 use crate::resolver::rrset::RrSet;
 use crate::telemetry::metrics as names;
 
@@ -25,6 +25,12 @@ const ANY_TTL: u32 = 3_600;
 
 /// Whoever answers questions with whole RRsets: the engine, and scripted answers in tests.
 pub trait Resolve: Send + Sync + 'static {
+    /// The answer, if it is one cache entry; what has none answers by [`Resolve::at_hand`]. `name` is in lower case.
+    fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
+        let _ = (name, rtype);
+        None
+    }
+
     /// The answer, if it needs no work. `name` is in lower case.
     fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution>;
 
@@ -41,6 +47,10 @@ pub trait Resolve: Send + Sync + 'static {
 }
 
 impl Resolve for Engine {
+    fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
+        Engine::ready(self, name, rtype)
+    }
+
     fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
         Engine::at_hand(self, name, rtype)
     }
@@ -68,52 +78,110 @@ pub struct Service<R> {
     tally: Tally,
 }
 
+/// What the operator says of the service.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceSettings {
+    /// Clients that are served (`dns.allow`).
+    pub allow: Vec<IpNet>,
+    /// Zones that always go to the resolver, since the operator names servers for them.
+    pub forwarded: Vec<Name>,
+    /// The root is not the public one: names that the public DNS never has may exist (RFC 6761 §6.2).
+    pub private_root: bool,
+}
+
 impl<R: Resolve> Service<R> {
-    /// Serves clients in `allow` (`dns.allow`). Names in `forwarded` zones always go to the resolver.
-    pub fn new(resolver: R, allow: Vec<IpNet>, forwarded: Vec<Name>, clock: Clock) -> Arc<Self> {
-        let admission = Admission::new(allow, clock.instant());
-        Arc::new(Self { resolver, local: Local::new(forwarded), admission, clock, tally: Tally::new() })
+    /// Answers with what `resolver` finds.
+    pub fn new(resolver: R, settings: ServiceSettings, clock: Clock) -> Arc<Self> {
+        let admission = Admission::new(settings.allow, clock.instant());
+        let local = Local::new(settings.forwarded, settings.private_root);
+        Arc::new(Self { resolver, local, admission, clock, tally: Tally::new() })
     }
 
     /// The answer to a client's message; none for what is no query, and for strangers who come too often.
     pub async fn answer(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
-        match self.begin(octets, client, transport) {
-            Begun::Answered(answer) => answer,
+        let mut answer = Vec::new();
+        match self.begin(octets, client, transport, &mut answer) {
+            Begun::Answered => Some(answer),
+            Begun::Ignored => None,
             Begun::Pending(query) => Some(self.look_up(&query, client, transport).await),
         }
     }
 
-    /// The same, as far as it needs no waiting.
-    pub(super) fn begin(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Begun {
-        let parsed = parse(octets);
+    /// The same as far as it needs no waiting; an answer takes the place of what is in `out`.
+    pub(super) fn begin(&self, octets: &[u8], client: IpAddr, transport: Transport, out: &mut Vec<u8>) -> Begun {
+        let done = |answer: Option<Vec<u8>>, out: &mut Vec<u8>| match answer {
+            Some(answer) => {
+                *out = answer;
+                Begun::Answered
+            }
+            None => Begun::Ignored,
+        };
         if !self.admission.allows(client) {
-            return Begun::Answered(self.refuse(parsed, transport));
+            return done(self.refuse(octets, transport), out);
         }
-        let query = match parsed {
-            Parsed::Nothing => return Begun::Answered(None),
+        if transport == (Transport::Udp { loopback: false }) {
+            match self.admission.pace(client, self.clock.instant()) {
+                Pace::Full => {}
+                Pace::Truncated => return done(self.put_off(octets, transport), out),
+                Pace::Silence => return Begun::Ignored,
+            }
+        }
+        let query = match parse(octets) {
+            Parsed::Nothing => return Begun::Ignored,
             Parsed::Error(head, error) => {
-                return Begun::Answered(Some(self.finish(&Response::unserved(error), &head, transport)));
+                return done(Some(self.finish(&Response::unserved(error), &head, transport)), out);
             }
             Parsed::Query(query) => query,
         };
-        let Query { head, name, rtype } = &query;
-        let answer = if !head.recursion_desired {
+        if self.send_ready(&query, transport, out) {
+            return Begun::Answered;
+        }
+        match self.answer_at_hand(&query, transport) {
+            None => Begun::Pending(query.into_owned()),
+            answer => done(answer, out),
+        }
+    }
+
+    /// An answer that is one cache entry, as octets that are kept with it.
+    fn send_ready(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
+        let Query { head, name, rtype } = query;
+        if !head.recursion_desired || self.local.owns(name, *rtype) {
+            return false;
+        }
+        let Some(ready) = self.resolver.ready(name, *rtype) else { return false };
+        if ready.entry.security.is_secure() && self.sentinel_denies(query) {
+            return false;
+        }
+        let wire = ready.entry.wire(head.edns.is_some_and(|edns| edns.dnssec_ok), || {
+            Response::found(&ready.resolution(name), head).wire(head)
+        });
+        let response = Response::ready(&ready, head);
+        let fits = response.encode_ready(wire, ready.ttl, head, transport, out);
+        if fits {
+            self.tally.count(&response);
+        }
+        fits
+    }
+
+    /// The answer, where nobody has to be asked for it.
+    fn answer_at_hand(&self, query: &Query<'_>, transport: Transport) -> Option<Vec<u8>> {
+        let Query { head, name, rtype } = query;
+        if !head.recursion_desired {
             let refused = Response::error(Rcode::Refused, Some(ExtendedError::recursion_only()));
-            self.finish(&refused, head, transport)
-        } else if let Some(local) = self.local.answer(name, *rtype) {
-            self.finish(&Response::found(&local, head), head, transport)
-        } else if *rtype == RecordType::ANY {
-            self.finish(&Response::found(&minimal_any(name), head), head, transport)
-        } else if let Some(resolution) = self.resolver.at_hand(name, *rtype) {
-            self.finish_found(&resolution, &query, transport)
-        } else {
-            return Begun::Pending(query);
-        };
-        Begun::Answered(Some(answer))
+            return Some(self.finish(&refused, head, transport));
+        }
+        if let Some(local) = self.local.answer(name, *rtype) {
+            return Some(self.finish(&Response::found(&local, head), head, transport));
+        }
+        if *rtype == RecordType::ANY {
+            return Some(self.finish(&Response::found(&minimal_any(name), head), head, transport));
+        }
+        let resolution = self.resolver.at_hand(name, *rtype)?;
+        Some(self.finish_found(&resolution, query, transport))
     }
 
     /// The answer to a query that [`Service::begin`] left pending.
-    pub(super) async fn look_up(&self, query: &Query, client: IpAddr, transport: Transport) -> Vec<u8> {
+    pub(super) async fn look_up(&self, query: &Query<'_>, client: IpAddr, transport: Transport) -> Vec<u8> {
         let Query { head, name, rtype } = query;
         let Some(_place) = self.admission.enter(client, Kind::Query) else {
             let error = ExtendedError::new(0, "too many queries under way");
@@ -128,17 +196,24 @@ impl<R: Resolve> Service<R> {
         }
     }
 
-    /// REFUSED for strangers, so often and no more.
-    fn refuse(&self, parsed: Parsed, transport: Transport) -> Option<Vec<u8>> {
-        let (Parsed::Query(Query { head, .. }) | Parsed::Error(head, _)) = parsed else { return None };
-        if transport != Transport::Tcp && !self.admission.may_refuse(self.clock.instant()) {
+    /// REFUSED for strangers, so often and no more; beyond that their octets are not even looked at.
+    fn refuse(&self, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        if !self.admission.may_refuse(self.clock.instant()) {
             return None;
         }
+        let (Parsed::Query(Query { head, .. }) | Parsed::Error(head, _)) = parse(octets) else { return None };
         let refused = Response::error(Rcode::Refused, Some(ExtendedError::prohibited()));
         Some(self.finish(&refused, &head, transport))
     }
 
-    fn finish_found(&self, resolution: &Resolution, query: &Query, transport: Transport) -> Vec<u8> {
+    /// TC for those who ask too fast.
+    fn put_off(&self, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let Parsed::Query(Query { head, .. }) = parse(octets) else { return None };
+        let put_off = Response { truncated: true, ..Response::error(Rcode::NoError, None) };
+        Some(self.finish(&put_off, &head, transport))
+    }
+
+    fn finish_found(&self, resolution: &Resolution, query: &Query<'_>, transport: Transport) -> Vec<u8> {
         if resolution.security.is_secure() && self.sentinel_denies(query) {
             let error = ExtendedError::new(0, "root key sentinel (RFC 8509)");
             return self.finish(&Response::error(Rcode::ServFail, Some(error)), &query.head, transport);
@@ -146,14 +221,14 @@ impl<R: Resolve> Service<R> {
         self.finish(&Response::found(resolution, &query.head), &query.head, transport)
     }
 
-    fn finish(&self, response: &Response<'_>, head: &Head, transport: Transport) -> Vec<u8> {
+    fn finish(&self, response: &Response<'_>, head: &Head<'_>, transport: Transport) -> Vec<u8> {
         self.tally.count(response);
         response.encode(head, transport)
     }
 
     /// Whether a secure answer turns into SERVFAIL because of its name: `root-key-sentinel-is-ta-NNNNN` asks
     /// whether that key is a trust anchor, `root-key-sentinel-not-ta-NNNNN` whether it is not (RFC 8509 §3).
-    fn sentinel_denies(&self, Query { head, name, rtype }: &Query) -> bool {
+    fn sentinel_denies(&self, Query { head, name, rtype }: &Query<'_>) -> bool {
         if head.checking_disabled || !matches!(rtype, RecordType::A | RecordType::AAAA) {
             return false;
         }
@@ -173,10 +248,12 @@ impl<R: Resolve> Service<R> {
 
 /// How far a query came without waiting.
 pub(super) enum Begun {
-    /// To its end; nothing to send where there is nothing.
-    Answered(Option<Vec<u8>>),
+    /// To its end.
+    Answered,
+    /// To its end: there is nothing to say.
+    Ignored,
     /// The resolver has to work.
-    Pending(Query),
+    Pending(Query<'static>),
 }
 
 /// Counters of answers, by code and AD; looked up once, since this is the hot path.

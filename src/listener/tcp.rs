@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use metrics::gauge;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::admission::Kind;
 use super::response::Transport;
-use super::service::{Resolve, Service};
+use super::service::{Begun, Resolve, Service};
 use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::metrics as names;
@@ -43,10 +43,15 @@ pub(super) async fn serve<R: Resolve>(
                 continue;
             }
         };
+        let kind = if service.admission.allows(client) { Kind::Connection } else { Kind::Stranger };
         // Without a place the connection ends here; the client comes again or asks elsewhere.
-        let Some(place) = service.admission.enter(client, Kind::Connection) else { continue };
+        let Some(place) = service.admission.enter(client, kind) else { continue };
         let (service, closing) = (Arc::clone(&service), closing.clone());
         connections.spawn(async move {
+            if kind == Kind::Stranger {
+                let _ = timeout(limits::DNS_STRANGER_TIME, refuse(stream, client, &service)).await;
+                return drop(place);
+            }
             let count = |service: &Service<R>| {
                 gauge!(names::CONNECTIONS, "listener" => "dns").set(service.admission.connections() as f64);
             };
@@ -82,12 +87,22 @@ async fn converse<R: Resolve>(
             _ = closing.wait_for(|closing| *closing) => break,
         };
         let Some(query) = next else { break };
+        let mut answer = Vec::new();
+        let query = match service.begin(&query, client, Transport::Tcp, &mut answer) {
+            Begun::Answered => {
+                if answers.send(answer).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            Begun::Ignored => continue,
+            Begun::Pending(query) => query,
+        };
         let Ok(permit) = Arc::clone(&under_way).acquire_owned().await else { break };
         let (service, answers) = (Arc::clone(&service), answers.clone());
         tasks.spawn(async move {
-            if let Some(answer) = service.answer(&query, client, Transport::Tcp).await {
-                let _ = answers.send(answer).await;
-            }
+            let answer = service.look_up(&query, client, Transport::Tcp).await;
+            let _ = answers.send(answer).await;
             drop(permit);
         });
         while tasks.try_join_next().is_some() {}
@@ -95,6 +110,16 @@ async fn converse<R: Resolve>(
     // What was asked is answered, even to a client that has closed its side.
     drop(answers);
     while tasks.join_next().await.is_some() {}
+}
+
+/// A stranger's one question, and its answer.
+async fn refuse<R: Resolve>(mut stream: TcpStream, client: IpAddr, service: &Service<R>) -> Option<()> {
+    let (reader, mut writer) = stream.split();
+    let query = read_message(&mut BufReader::new(reader)).await?;
+    let answer = service.answer(&query, client, Transport::Tcp).await?;
+    let mut octets = Vec::new();
+    frame(&answer, &mut octets);
+    writer.write_all(&octets).await.ok()
 }
 
 /// The next message; `None` at the end of the connection, or when it stood idle.
@@ -108,23 +133,33 @@ async fn read(reader: &mut BufReader<OwnedReadHalf>, under_way: &Semaphore) -> O
             Err(_) => return None,
         }
     }
-    let message = async {
-        let length = reader.read_u16().await.ok()?;
-        let mut message = vec![0; usize::from(length)];
-        reader.read_exact(&mut message).await.ok()?;
-        Some(message)
-    };
-    timeout(limits::DNS_TCP_IDLE, message).await.ok()?
+    timeout(limits::DNS_TCP_IDLE, read_message(reader)).await.ok()?
 }
 
+async fn read_message(reader: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let length = reader.read_u16().await.ok()?;
+    let mut message = vec![0; usize::from(length)];
+    reader.read_exact(&mut message).await.ok()?;
+    Some(message)
+}
+
+/// Sends what is ready, as much as there is in one write.
 async fn write(mut writer: OwnedWriteHalf, mut outgoing: mpsc::Receiver<Vec<u8>>) {
-    while let Some(answer) = outgoing.recv().await {
-        let Ok(length) = u16::try_from(answer.len()) else { continue };
-        // Length and message in one write (RFC 7766 §8).
-        let framed = [&length.to_be_bytes(), &*answer].concat();
-        match timeout(limits::DNS_TCP_IDLE, writer.write_all(&framed)).await {
+    let (mut ready, mut octets) = (Vec::new(), Vec::new());
+    while outgoing.recv_many(&mut ready, limits::DNS_QUERIES_PER_CONNECTION).await > 0 {
+        octets.clear();
+        ready.drain(..).for_each(|answer| frame(&answer, &mut octets));
+        match timeout(limits::DNS_TCP_IDLE, writer.write_all(&octets)).await {
             Ok(Ok(())) => {}
             _ => return,
         }
     }
+}
+
+/// Length and message, to go in one write (RFC 7766 §8).
+fn frame(message: &[u8], octets: &mut Vec<u8>) {
+    // Answers have at most 65,535 octets.
+    let Ok(length) = u16::try_from(message.len()) else { return };
+    octets.extend_from_slice(&length.to_be_bytes());
+    octets.extend_from_slice(message);
 }

@@ -15,12 +15,14 @@ const FARTHEST: usize = 0x3fff;
 pub(super) struct Writer {
     octets: Vec<u8>,
     places: Vec<usize>,
+    /// Where TTLs stand.
+    ttls: Vec<usize>,
 }
 
 impl Writer {
     /// A message that begins with this header and question; counts are set by [`Writer::set_count`].
     pub fn new(header: [u8; 12], question: &[u8]) -> Self {
-        let mut writer = Self { octets: Vec::with_capacity(512), places: Vec::new() };
+        let mut writer = Self { octets: Vec::with_capacity(512), places: Vec::with_capacity(16), ttls: Vec::new() };
         writer.octets.extend_from_slice(&header);
         if let Some(name) = question.get(..question.len().saturating_sub(4)) {
             writer.name(name);
@@ -40,6 +42,12 @@ impl Writer {
         if let Some(place) = self.octets.get_mut(at..at + 2) {
             place.copy_from_slice(&count.to_be_bytes());
         }
+    }
+
+    /// The count of section `index`.
+    pub fn count(&self, index: usize) -> u16 {
+        let place = self.octets.get(4 + 2 * index..).and_then(|rest| rest.first_chunk());
+        place.map_or(0, |octets| u16::from_be_bytes(*octets))
     }
 
     /// Adds octets as they are.
@@ -70,10 +78,18 @@ impl Writer {
         self.octets
     }
 
+    /// The octets from `start` on, and where TTLs stand in them.
+    pub fn finish_from(self, start: usize) -> (Box<[u8]>, Box<[u16]>) {
+        // A message has at most 65,535 octets.
+        let ttls = self.ttls.iter().map(|at| at.saturating_sub(start) as u16).collect();
+        (self.octets.get(start..).unwrap_or_default().into(), ttls)
+    }
+
     fn record(&mut self, owner: &[u8], rtype: RecordType, ttl: u32, rdata: impl FnOnce(&mut Self)) {
         self.name(owner);
         self.raw(&u16::from(rtype).to_be_bytes());
         self.raw(&CLASS_IN.to_be_bytes());
+        self.ttls.push(self.octets.len());
         self.raw(&ttl.to_be_bytes());
         let length_at = self.octets.len();
         self.raw(&[0, 0]);

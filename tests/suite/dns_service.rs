@@ -1,17 +1,21 @@
 //! The DNS service in front of the engine and the test world: what a validating client and Postfix see of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hickory_proto::rr::RecordType::{self, A, DNSKEY, MX, NS, TLSA};
-use postseal::listener::{Service, Sockets, run};
+use postseal::listener::{Service, ServiceSettings, Sockets, Transport, run};
 use postseal::resolver::message::{Message, Query, Rcode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, hickory};
 use crate::world::sample;
 
+/// Longer than any lookup may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// CD in the second octet of the flags.
 const CD: u8 = 0x10;
 
@@ -19,30 +23,30 @@ const CD: u8 = 0x10;
 async fn serve(lab: &Lab) -> SocketAddr {
     let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = sockets.addresses()[0];
-    let allow = vec!["127.0.0.0/8".parse().unwrap()];
-    let service = Service::new(lab.engine.clone(), allow, Vec::new(), lab.clock.clone());
+    let settings = ServiceSettings { allow: vec!["127.0.0.0/8".parse().unwrap()], ..ServiceSettings::default() };
+    let service = Service::new(lab.engine.clone(), settings, lab.clock.clone());
     tokio::spawn(run(sockets, service, std::future::pending()));
     address
 }
 
 /// A query with RD, DO and these flags.
-fn query(name: &str, rtype: RecordType, flags: u8) -> Vec<u8> {
+pub fn query(name: &str, rtype: RecordType, flags: u8) -> Vec<u8> {
     let query = Query { name: hickory(name), rtype, recursion_desired: true, edns: Some(Box::default()) };
     let mut octets = query.encode(7);
     octets[3] = flags;
     octets
 }
 
-async fn udp(service: SocketAddr, query: &[u8]) -> Message {
+pub async fn udp(service: SocketAddr, query: &[u8]) -> Message {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(service).await.unwrap();
     socket.send(query).await.unwrap();
     let mut buffer = vec![0; 4096];
-    let length = socket.recv(&mut buffer).await.unwrap();
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("an answer in time").unwrap();
     Message::parse(&buffer[..length]).unwrap()
 }
 
-async fn tcp(service: SocketAddr, query: &[u8]) -> Message {
+pub async fn tcp(service: SocketAddr, query: &[u8]) -> Message {
     let mut stream = TcpStream::connect(service).await.unwrap();
     stream.write_u16(query.len() as u16).await.unwrap();
     stream.write_all(query).await.unwrap();
@@ -52,7 +56,7 @@ async fn tcp(service: SocketAddr, query: &[u8]) -> Message {
 }
 
 /// The answer in short: code, AD, then types of the answer and of the authority section, `+` where signed.
-fn in_short(message: &Message) -> String {
+pub fn in_short(message: &Message) -> String {
     let types = |sets: &[postseal::resolver::rrset::RrSet]| {
         let one = |set: &postseal::resolver::rrset::RrSet| {
             format!("{}{}", set.rtype, if set.sigs.is_empty() { "" } else { "+" })
@@ -124,4 +128,64 @@ async fn a_client_that_validates_by_itself_gets_every_link_of_the_chain() {
     let unsigned = udp(service, &query("plain.com", RecordType::DS, 0)).await;
     assert!(in_short(&unsigned).starts_with("0"), "{}", in_short(&unsigned));
     assert!(in_short(&unsigned).contains("/ SOA+ NSEC3+"), "{}", in_short(&unsigned));
+}
+
+/// The first answer is made from what was found, later ones from octets that are kept with the cache entry.
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_the_cache_is_octet_by_octet_the_first_one() {
+    let client = "127.0.0.1".parse().unwrap();
+    for (edns, flags) in [true, false].into_iter().flat_map(|edns| [0, CD, 0x20].map(|flags| (edns, flags))) {
+        let form = |name: &str, rtype, flags| {
+            let mut octets = query(name, rtype, flags);
+            if !edns {
+                octets.truncate(octets.len() - 11);
+                octets[11] = 0;
+            }
+            octets
+        };
+        for transport in [Transport::Tcp, Transport::Udp { loopback: true }, Transport::Udp { loopback: false }] {
+            let lab = Lab::in_memory(sample());
+            let settings = ServiceSettings { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
+            let service = Service::new(lab.engine.clone(), settings, lab.clock.clone());
+            for (name, rtype) in CACHED {
+                let first = service.answer(&form(name, rtype, flags), client, transport).await.unwrap();
+                for again in 0..2 {
+                    let later = service.answer(&form(name, rtype, flags), client, transport).await.unwrap();
+                    let (first, later) = (untimed(&first), untimed(&later));
+                    assert_eq!(first, later, "{name} {rtype}, flags {flags:#x}, {transport:?}, again {again}");
+                }
+                let mixed = name.to_ascii_uppercase();
+                let other_case = service.answer(&form(&mixed, rtype, flags), client, transport).await.unwrap();
+                let asked = form(&mixed, rtype, flags);
+                assert_eq!(other_case[12..12 + name.len()], asked[12..12 + name.len()], "the client's own case");
+                assert_eq!(untimed(&other_case), untimed(&first), "{name} in capitals");
+            }
+        }
+    }
+}
+
+const CACHED: [(&str, RecordType); 11] = [
+    ("mx.ec.org", A),
+    ("ec.org", MX),
+    ("_25._tcp.mx.ec.org", TLSA),
+    ("alias.ec.org", A),
+    ("x.wild.ec.org", A),
+    ("ent.ed.com", A),
+    ("nothing.ed.com", A),
+    ("mx.plain.com", A),
+    ("nothing.plain.com", A),
+    ("org", DNSKEY),
+    ("org", NS),
+];
+
+/// A message with nothing but its TTLs and the case of its names left out.
+fn untimed(octets: &[u8]) -> (usize, Message) {
+    let mut message = Message::parse(octets).unwrap();
+    let question = message.question.as_mut().unwrap();
+    question.name = question.name.to_lowercase();
+    for set in message.answer.iter_mut().chain(&mut message.authority) {
+        set.ttl = 0;
+        set.sigs.iter_mut().for_each(|sig| sig.ttl = 0);
+    }
+    (octets.len(), message)
 }

@@ -1,5 +1,7 @@
 //! The service over real sockets on loopback, on scripted answers.
 
+mod bounds;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +14,11 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::response::Transport;
-use super::service::{Resolve, Service};
-use super::{Sockets, run};
 use crate::clock::Clock;
 use crate::dns::{Bogus, BoxFuture, Cause, Failure, Security};
+use crate::listener::response::Transport;
+use crate::listener::service::{Resolve, Service, ServiceSettings};
+use crate::listener::{Sockets, run};
 use crate::resolver::engine::Flags;
 use crate::resolver::message::{Message, Query, Rcode};
 use crate::resolver::resolution::{End, Part, Resolution};
@@ -118,12 +120,16 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+fn allowing(range: &str) -> ServiceSettings {
+    ServiceSettings { allow: vec![range.parse().expect("a range")], ..ServiceSettings::default() }
+}
+
 async fn start(allow: &str) -> Running {
     let sockets = Sockets::bind(&["127.0.0.1:0".parse().expect("an address")]).expect("bound");
     let address = sockets.addresses()[0];
     let script = Script::default();
     let slow = Arc::clone(&script.slow);
-    let service = Service::new(script, vec![allow.parse().expect("a range")], Vec::new(), Clock::system());
+    let service = Service::new(script, allowing(allow), Clock::system());
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(run(sockets, service, async move {
         let _ = stopped.await;
@@ -337,7 +343,7 @@ async fn noise_is_not_answered_and_harms_nobody() {
 
 #[tokio::test]
 async fn changed_and_random_packets_get_a_sound_answer_or_none() {
-    let service = Service::new(Script::default(), vec!["::/0".parse().expect("a range")], Vec::new(), Clock::system());
+    let service = Service::new(Script::default(), allowing("::/0"), Clock::system());
     let client = "::1".parse().expect("an address");
     let mut random = StdRng::seed_from_u64(8);
     let names = ["secure.example.", "large.example.", "absent.example.", "bogus.example.", "x.localhost.", "."];
