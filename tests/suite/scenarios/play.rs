@@ -1,15 +1,20 @@
 //! Plays one script: steps in order, on a paused clock, listener and engine in between.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postseal::clock::Clock;
-use postseal::listener::{Service, Transport};
+use parking_lot::Mutex;
+use postseal::clock::{Clock, UnixTime};
+use postseal::listener::{Service, ServiceSettings, Transport};
 use postseal::resolver::Engine;
 use postseal::resolver::anchors::file::parse_anchors;
+use postseal::resolver::anchors::refresh::{Keep, Keeper, word};
 use postseal::resolver::message::{Message, Query};
 use postseal::resolver::settings::Settings;
+use tokio::task::JoinSet;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::expect::differences;
 use super::records::parse_name;
@@ -33,21 +38,42 @@ pub struct Outcome {
 /// Plays a script in a world and a time of its own.
 pub fn play(script: Script) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(run(Arc::new(script)))
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    runtime.expect("a runtime").block_on(run(Arc::new(script), &log))
 }
 
-async fn run(script: Arc<Script>) -> Outcome {
+async fn run(script: Arc<Script>, log: &Log) -> Outcome {
     let servers = Arc::new(ScriptedServers::new(Arc::clone(&script)));
     let clock = Clock::manual(script.wall.unwrap_or(ANY_TIME));
-    let engine = Engine::new(settings(&script), servers.clone(), clock.clone());
-    let service = Service::new(engine, vec![CLIENT.into()], Vec::new(), clock);
+    let stored = Arc::new(Stored::default());
+    let begin = || Program::begin(&script, servers.clone(), clock.clone(), stored.clone());
+    let mut program = begin();
     let mut outcome = Outcome::default();
     let mut answer = None;
     for (number, step) in &script.steps {
         servers.set_step(*number);
         match step {
-            Step::Query(entry) => answer = ask(&service, entry).await,
-            Step::TimePasses(seconds) => tokio::time::advance(Duration::from_secs(*seconds)).await,
+            Step::Query(entry) => answer = ask(&program.service, entry).await,
+            Step::TimePasses(seconds) => program.time_passes(Duration::from_secs(*seconds)).await,
+            Step::Restart => {
+                drop(program);
+                program = begin();
+            }
+            Step::CheckAnchors(expected) => {
+                outcome.checks += 1;
+                let states = program.states(expected, clock.wall());
+                if states != *expected {
+                    outcome.differences.push(format!("step {number}: {states:?} instead of {expected:?}"));
+                }
+            }
+            Step::CheckLog(expected) => {
+                outcome.checks += 1;
+                if !log.text().contains(expected) {
+                    outcome.differences.push(format!("step {number}: nothing like `{expected}` is logged"));
+                }
+            }
             Step::Check(expected) => {
                 outcome.checks += 1;
                 let found = match &answer {
@@ -60,6 +86,91 @@ async fn run(script: Arc<Script>) -> Outcome {
     }
     outcome.asked = servers.asked();
     outcome
+}
+
+/// What runs of the program: the service, and what follows the trust anchors.
+struct Program {
+    service: Arc<Service<Engine>>,
+    keeper: Option<Arc<Keeper>>,
+    _following: JoinSet<()>,
+}
+
+impl Program {
+    fn begin(script: &Script, servers: Arc<ScriptedServers>, clock: Clock, stored: Arc<Stored>) -> Self {
+        let settings = settings(script);
+        let anchors = settings.trust_anchors.clone();
+        let engine = Engine::new(settings, servers, clock.clone());
+        let mut following = JoinSet::new();
+        let keeper = script.follow_anchors.then(|| {
+            let keeper = Arc::new(Keeper::new(engine.clone(), &anchors, stored, clock.clone()));
+            let own = keeper.clone();
+            following.spawn(async move { own.run().await });
+            keeper
+        });
+        let listener = ServiceSettings { allow: vec![CLIENT.into()], private_root: true, ..ServiceSettings::default() };
+        Self { service: Service::new(engine, listener, clock), keeper, _following: following }
+    }
+
+    /// With timers of ours, each at its time; without, at once.
+    async fn time_passes(&self, time: Duration) {
+        match self.keeper {
+            Some(_) => tokio::time::sleep(time).await,
+            None => tokio::time::advance(time).await,
+        }
+    }
+
+    /// Each key as `tag=state`, in the order of `expected`, and the time until the next look where that is expected.
+    fn states(&self, expected: &[String], now: UnixTime) -> Vec<String> {
+        let status = self.keeper.as_ref().map(|keeper| keeper.status()).unwrap_or_default();
+        let mut states: Vec<String> = status.iter().map(|key| format!("{}={}", key.tag, word(key.state))).collect();
+        if expected.iter().any(|word| word.starts_with("next=")) {
+            states.extend(status.first().map(|key| format!("next={}", key.next_refresh - now)));
+        }
+        states.sort_by_key(|state| expected.iter().position(|one| one == state).unwrap_or(usize::MAX));
+        states
+    }
+}
+
+/// What the program logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// What outlives the program.
+#[derive(Default)]
+struct Stored(Mutex<HashMap<String, Vec<u8>>>);
+
+impl Keep for Stored {
+    fn load(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.lock().get(name).cloned()
+    }
+
+    fn save(&self, name: &str, octets: &[u8]) {
+        self.0.lock().insert(name.to_owned(), octets.to_vec());
+    }
 }
 
 fn settings(script: &Script) -> Settings {

@@ -22,6 +22,8 @@ pub struct Script {
     pub no_ipv6: bool,
     /// `do-ip4: no`.
     pub no_ipv4: bool,
+    /// `follow-anchors: yes`: the trust anchors follow roll-overs (RFC 5011).
+    pub follow_anchors: bool,
     /// What servers answer.
     pub ranges: Vec<Range>,
     /// What happens, in order.
@@ -67,6 +69,13 @@ pub enum Step {
     Check(Entry),
     /// Time passes, in seconds.
     TimePasses(u64),
+    /// The program ends and begins again, with what it stored.
+    Restart,
+    /// The states of the trust anchors are compared: `tag=state` for each, and perhaps `next=seconds` until the next
+    /// look at the keys.
+    CheckAnchors(Vec<String>),
+    /// The log so far holds this text.
+    CheckLog(String),
 }
 
 impl Entry {
@@ -128,6 +137,15 @@ impl Script {
                     let seconds = seconds.parse().map_err(|_| format!("not seconds: `{seconds}`"))?;
                     self.steps.push((number(step)?, Step::TimePasses(seconds)));
                 }
+                ["STEP", step, "RESTART"] => self.steps.push((number(step)?, Step::Restart)),
+                ["STEP", step, "CHECK_ANCHORS", expected @ ..] => {
+                    let expected = expected.iter().map(|word| (*word).to_owned()).collect();
+                    self.steps.push((number(step)?, Step::CheckAnchors(expected)));
+                }
+                ["STEP", step, "CHECK_LOG", ..] => {
+                    let text = line.split_once("CHECK_LOG").map_or("", |(_, text)| text.trim());
+                    self.steps.push((number(step)?, Step::CheckLog(text.to_owned())));
+                }
                 ["STEP", step, kind] => {
                     match lines.next() {
                         Some("ENTRY_BEGIN") => {}
@@ -162,6 +180,7 @@ impl Script {
             "query-minimization" => self.no_minimisation = value == "off",
             "do-ip6" => self.no_ipv6 = value == "no",
             "do-ip4" => self.no_ipv4 = value == "no",
+            "follow-anchors" => self.follow_anchors = value == "yes",
             _ => {}
         }
         Ok(())
