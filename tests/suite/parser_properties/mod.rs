@@ -6,5 +6,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 pub mod checks;
+pub mod datagrams;
 #[cfg(test)]
 mod runs;

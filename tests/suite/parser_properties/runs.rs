@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::checks;
+use super::{checks, datagrams};
 use crate::dnssec_properties::dice::Dice;
 
 /// Mutations of the seeds of each parser in an ordinary run.
@@ -82,4 +82,9 @@ fn any_trust_anchor_file_is_refused_or_holds_anchors() {
     run("anchors", checks::anchors, |octets| {
         postseal::resolver::anchors::file::parse_anchors(&String::from_utf8_lossy(octets), "test").is_ok()
     });
+}
+
+#[test]
+fn any_datagram_to_the_dns_listener_gets_a_sound_answer_or_none() {
+    run("listener", datagrams::listener, |octets| octets.len() > 28 && octets[3] & 0x80 == 0);
 }
