@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+from lab import LabError, wait_for
+
 SERVER, STRANGER = "127.0.0.1", "10.53.99.99"
 MX = 15
 
@@ -41,6 +43,34 @@ def checks(lab, zones):
     for domain, expected in (("dane.com", "AD"), ("plain.org", "no AD"), ("bogus.com", "failed")):
         seen = output(sys.executable, "-B", __file__, domain).strip()
         yield f"glibc with trust-ad, {domain}: {expected}", [] if seen == expected else [f"{seen}"], []
+    yield from low_port(lab, output)
+
+
+def low_port(lab, output):
+    """Port 53 as an ordinary user: refused with all three remedies, and served with the sysctl alone."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    state = os.path.dirname(lab.path("low-port/x"))
+    lab.run("chown", "nobody", state)
+    settings = {
+        "state-dir": state,
+        "dns.listen": "[\"127.0.0.9:53\"]",
+        "socketmap.listen": "[\"127.0.0.9:8642\"]",
+        "http.listen": "[]",
+    }
+    command = [*user, lab.path("postseal"), *(f"--set={key}={value}" for key, value in settings.items()), "serve"]
+    told = r"not in its bounding set.*ip_unprivileged_port_start is 1024 and not 53.*systemd handed over no DNS socket"
+    yield judge("port 53 without any right: what is missing is told", output(*command), told)
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w", encoding="ascii") as file:
+        file.write("53")
+    lab.start("low-port", *command)
+    try:
+        wait_for("postseal on port 53", lambda: "dns listening" in lab.read("low-port.log"), 10)
+        answer = output("dig", "@127.0.0.9", "+tries=1", "localhost", "A")
+        yield judge("port 53 by the sysctl alone", answer, r"(?s)status: NOERROR,.*\b127\.0\.0\.1\b")
+    except LabError as error:
+        yield "port 53 by the sysctl alone", [str(error)], lab.read("low-port.log").splitlines()
+    finally:
+        lab.stop("low-port")
 
 
 FLAGS = r"(?s)status: {status},.*;; flags: (?=[^;]*\bra\b){ad}[^;]*;"

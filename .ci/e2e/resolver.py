@@ -10,7 +10,8 @@ server:
   verbosity: 1
   val-log-level: 2
   do-daemonize: no
-  num-threads: 1
+  num-threads: {threads}
+  incoming-num-tcp: 100
   chroot: ""
   username: ""
   directory: "{directory}"
@@ -23,10 +24,10 @@ remote-control:
 """
 
 
-def start_unbound(lab, zones, address, validate):
+def start_unbound(lab, zones, address, validate, threads=1):
     """Starts it on port 53 of an address."""
     modules = "validator iterator" if validate else "iterator"
     name = f"unbound-{address}"
     places = {"directory": lab.directory, "hints": zones.hints, "anchor": zones.anchor}
-    config = lab.write(f"{name}.conf", CONFIG.format(address=address, modules=modules, **places))
+    config = lab.write(f"{name}.conf", CONFIG.format(address=address, modules=modules, threads=threads, **places))
     lab.start(name, "unbound", "-d", "-c", config)
