@@ -134,3 +134,28 @@ async fn who_asks_too_fast_from_elsewhere_is_sent_to_tcp_with_an_answer_no_large
     assert!(full >= limits::DNS_ANSWERS_PER_SECOND && put_off > 0, "{full} {put_off} {silent}");
     assert!(service.answer(&asked, client, Transport::Tcp).await.is_some(), "TCP has no such limit");
 }
+
+#[tokio::test]
+async fn each_of_several_addresses_is_served_over_udp_and_tcp() {
+    let wanted = ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"].map(|address| address.parse().expect("an address"));
+    let sockets = Sockets::bind(&wanted).expect("bound");
+    let addresses = sockets.addresses();
+    // Without IPv6 here, that address is left out.
+    assert_eq!(addresses.len() + sockets.left_out.len(), wanted.len());
+    // IPv6 clients are strangers here: that, too, is an answer.
+    let service = Service::new(Script::default(), allowing("127.0.0.0/8"), Clock::system());
+    let serving = tokio::spawn(run(sockets, service, std::future::pending()));
+    for address in addresses {
+        let expected = if address.is_ipv4() { Rcode::NoError } else { Rcode::Refused };
+        let socket = UdpSocket::bind((address.ip(), 0)).await.expect("a socket");
+        socket.connect(address).await.expect("connected");
+        socket.send(&query("secure.example.", 1, true)).await.expect("sent");
+        let mut buffer = [0; 2_000];
+        let length = socket.recv(&mut buffer).await.expect("an answer");
+        assert_eq!(Message::parse(&buffer[..length]).expect("a message").rcode, expected, "{address} over UDP");
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        write(&mut stream, &query("secure.example.", 2, true)).await;
+        assert_eq!(read(&mut stream).await.rcode, expected, "{address} over TCP");
+    }
+    serving.abort();
+}
