@@ -43,6 +43,8 @@ pub const MAX_NEGATIVE_TTL: u32 = 3_600;
 pub const FAILURE_TTL_MIN: Duration = Duration::from_secs(1);
 /// Failure cache: longest interval (RFC 9520 §3.2: at most 5 min).
 pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);
+/// The same for the root's own records: everything hangs on them, so a network that is back is noticed soon.
+pub const ROOT_FAILURE_TTL_MAX: Duration = Duration::from_secs(4);
 
 // --- Trust anchor and root hint files.
 
@@ -383,7 +385,7 @@ pub const FLUSH: Duration = Duration::from_secs(1);
 /// How often metrics are put in order.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to reach the root, in upkeep intervals.
-pub const WARM_UP_PAUSE_MOST: u32 = 30;
+pub const WARM_UP_PAUSE_MOST: u32 = 5;
 
 // --- Control socket (design §10).
 

@@ -33,14 +33,13 @@ impl Failures {
         (now.since(failed.at) < failed.pause).then_some(failed.failure)
     }
 
-    /// Remembers a failure; the pause doubles each time, from 1 s to 5 min (RFC 9520 §3.2), and starts anew
-    /// when the question was quiet for as long as the longest pause.
+    /// Remembers a failure; the pause doubles each time, from 1 s to 5 min (RFC 9520 §3.2; the root's to 4 s), and
+    /// starts anew when the question was quiet for as long as the longest pause.
     pub fn insert(&self, failure: Failure, now: Stamp) {
+        let most = if failure.name.is_root() { limits::ROOT_FAILURE_TTL_MAX } else { limits::FAILURE_TTL_MAX };
         let key = (failure.name.clone(), u16::from(failure.rtype));
         let pause = match self.failed.get(&key) {
-            Some(last) if now.since(last.at) < last.pause + limits::FAILURE_TTL_MAX => {
-                (last.pause * 2).min(limits::FAILURE_TTL_MAX)
-            }
+            Some(last) if now.since(last.at) < last.pause + most => (last.pause * 2).min(most),
             _ => limits::FAILURE_TTL_MIN,
         };
         self.failed.insert(key, Failed { failure, at: now, pause });
@@ -78,6 +77,11 @@ mod tests {
             assert!(failures.get(&name, RecordType::MX, clock.stamp()).is_none(), "after {pause}");
         }
         assert!(failures.get(&name, RecordType::A, clock.stamp()).is_none());
+        for _ in 0..10 {
+            failures.insert(Failure::new(Name::root(), RecordType::DNSKEY, Cause::Timeout), clock.stamp());
+        }
+        tokio::time::advance(limits::ROOT_FAILURE_TTL_MAX).await;
+        assert!(failures.get(&Name::root(), RecordType::DNSKEY, clock.stamp()).is_none(), "the root is tried soon");
         failures.clear(&name, RecordType::MX);
         failures.insert(failure, clock.stamp());
         tokio::time::advance(Duration::from_secs(1)).await;
