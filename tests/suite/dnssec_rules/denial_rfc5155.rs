@@ -1,323 +1,18 @@
-//! One row per rule of validation: signatures (RFC 4034 §3, RFC 4035 §5.3), the chain of trust (RFC 4035 §5.2,
-//! RFC 4509, 5011, 6840), bounded work (KeyTrap), and the oddities of NSEC and NSEC3 that honest zones never show.
-
-#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+//! Denial: the oddities of NSEC (RFC 4034 §4), NSEC3 (RFC 5155, 9276) and compact denial (RFC 9824) that honest zones
+//! never show.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 
 use hickory_proto::rr::{Name, RecordType};
 use postseal::dns::{Bogus, Security};
 use postseal::limits;
 use postseal::resolver::budget::Budget;
 use postseal::resolver::rrset::{RrSet, wire_name};
-use postseal::resolver::validate::{
-    Cut, Denials, DnsKey, Ds, KeySet, Proof, Trust, TypeBitmap, ZoneKeys, usable_ds, verify, verify_dnskeys,
-};
-use ring::digest;
+use postseal::resolver::validate::{Cut, Denials, Proof, TypeBitmap};
 
-use crate::dnssec_properties::signer::{NOW, Signer, TTL, base32hex, bitmap, denial_set, nsec3_hash};
+use super::{address, name, signer, types};
+use crate::dnssec_properties::signer::{NOW, Signer, base32hex, bitmap, denial_set, nsec3_hash};
 use crate::dnssec_properties::zone::{Denial, NXNAME, Zone, child};
-
-fn name(text: &str) -> Name {
-    Name::from_str(text).expect("a name")
-}
-
-fn signer() -> Signer {
-    Signer::new(&name("example."), 1)
-}
-
-fn set(owner: &str, rtype: RecordType, rdata: &[u8]) -> RrSet {
-    RrSet { name: name(owner), rtype, ttl: TTL, rdatas: vec![rdata.into()], sigs: Vec::new() }
-}
-
-fn address(owner: &str) -> RrSet {
-    signer().sign(set(owner, RecordType::A, &[192, 0, 2, 1]))
-}
-
-fn types(of: &[u16]) -> Vec<u8> {
-    bitmap(&of.iter().copied().collect())
-}
-
-// --- Signatures
-
-#[test]
-fn a_signature_counts_from_inception_to_expiration_in_serial_arithmetic() {
-    let set = address("www.example.");
-    let (from, to) = (NOW - 86_400, NOW + 86_400);
-    let tag = signer().key.tag;
-    for (now, expected) in [
-        (from - 1, Err(Bogus::NotYetValid { from, tag })),
-        (from, Ok(TTL)),
-        (to - 10, Ok(10)),
-        (to, Ok(0)),
-        (to + 1, Err(Bogus::Expired { at: to, tag })),
-        (from + (1 << 32), Ok(TTL)), // RFC 4034 §3.1.5: modulo 2³²
-        (to + (1 << 32) + 1, Err(Bogus::Expired { at: to + (1 << 32), tag })),
-    ] {
-        let verified = verify(&set, &signer().keys(), now, &Budget::default());
-        assert_eq!(verified.map(|verified| verified.ttl), expected, "at {}", now - NOW);
-    }
-    let mut backwards = set;
-    let sig = &mut backwards.sigs[0];
-    (sig.inception, sig.expiration) = (sig.expiration, sig.inception);
-    assert!(verify(&backwards, &signer().keys(), NOW, &Budget::default()).is_err());
-}
-
-#[test]
-fn the_ttl_is_the_least_of_rrset_rrsig_original_and_remaining_life() {
-    for (rrset, rrsig, now, expected) in [
-        (TTL, TTL, NOW, TTL),
-        (60, TTL, NOW, 60),
-        (TTL, 30, NOW, 30),
-        (99_999, 99_999, NOW, TTL), // RFC 4035 §5.3.3: original TTL
-        (TTL, TTL, NOW + 86_390, 10),
-    ] {
-        let mut set = address("www.example.");
-        set.ttl = rrset;
-        set.sigs[0].ttl = rrsig;
-        let verified = verify(&set, &signer().keys(), now, &Budget::default()).expect("verifies");
-        assert_eq!(verified.ttl, expected, "RRset {rrset}, RRSIG {rrsig}");
-    }
-}
-
-#[test]
-fn labels_tell_wildcards_from_literal_names() {
-    let keys = signer().keys();
-    let check = |set: &RrSet| verify(set, &keys, NOW, &Budget::default()).map(|verified| verified.wildcard);
-    let wildcard = address("*.w.example.");
-    assert_eq!(check(&wildcard), Ok(None), "the wildcard itself");
-    for (owner, encloser) in [("a.w.example.", "w.example."), ("*.a.w.example.", "w.example.")] {
-        let mut expanded = wildcard.clone();
-        expanded.name = name(owner);
-        assert_eq!(check(&expanded), Ok(Some(name(encloser))), "{owner}");
-    }
-    let mut outside = address("*.example.");
-    outside.name = name("example.");
-    assert!(check(&outside).is_err(), "a name above the wildcard");
-    // Types of a name itself never come from a wildcard.
-    for rtype in [RecordType::NSEC, RecordType::NSEC3, RecordType::DS, RecordType::NS, RecordType::SOA] {
-        let mut expanded = signer().sign(set("*.example.", rtype, b"\x01a\x07example\x00\x00\x01\x40"));
-        assert_eq!(check(&expanded), Ok(None), "{rtype} at the wildcard");
-        expanded.name = name("a.example.");
-        assert!(check(&expanded).is_err(), "{rtype} expanded");
-    }
-}
-
-#[test]
-fn only_the_zone_itself_signs_for_its_names() {
-    let keys = signer().keys();
-    let child_signer = Signer::new(&name("sub.example."), 1);
-    let by_child = child_signer.sign(set("www.sub.example.", RecordType::A, &[192, 0, 2, 1]));
-    let wrong = Bogus::WrongSigner { signer: name("sub.example.") };
-    assert_eq!(verify(&by_child, &keys, NOW, &Budget::default()), Err(wrong), "same key, other signer");
-    let by_zone = address("www.other.");
-    assert!(verify(&by_zone, &keys, NOW, &Budget::default()).is_err(), "a name outside the zone");
-    assert!(verify(&address("www.example."), &child_signer.keys(), NOW, &Budget::default()).is_err());
-}
-
-#[test]
-fn keys_that_must_not_sign_do_not_count() {
-    let set = address("www.example.");
-    for (what, change) in [
-        ("no zone key (RFC 4034 §2.1.1)", (|key: &mut DnsKey| key.flags = 0) as fn(&mut DnsKey)),
-        ("protocol (RFC 4034 §2.1.2)", |key| key.protocol = 2),
-        ("revoked (RFC 5011 §2.1)", |key| key.flags |= 0x80),
-        ("algorithm", |key| key.algorithm = 13),
-        ("tag", |key| key.tag ^= 1),
-    ] {
-        let mut keys = signer().keys();
-        change(&mut keys.keys[0]);
-        let expected = Err(Bogus::UnknownKey { tag: set.sigs[0].key_tag });
-        assert_eq!(verify(&set, &keys, NOW, &Budget::default()), expected, "{what}");
-    }
-}
-
-#[test]
-fn one_good_signature_among_bad_ones_is_enough_and_the_best_reason_is_given() {
-    let good = address("www.example.");
-    let keys = signer().keys();
-    let altered = |change: fn(&mut postseal::resolver::rrset::Rrsig)| {
-        let mut sig = good.sigs[0].clone();
-        change(&mut sig);
-        sig
-    };
-    let expired = altered(|sig| sig.expiration = sig.inception + 1);
-    let bad = altered(|sig| sig.signature[0] ^= 1);
-    let unknown = altered(|sig| sig.key_tag ^= 1);
-    let elsewhere = altered(|sig| sig.signer = Name::root());
-    let mut set = good.clone();
-    set.sigs = vec![unknown.clone(), elsewhere.clone(), bad.clone(), expired.clone(), good.sigs[0].clone()];
-    assert!(verify(&set, &keys, NOW, &Budget::default()).is_ok());
-    for (sigs, expected) in [
-        (vec![], "signature missing over www.example A"),
-        (vec![elsewhere.clone()], "signed by ., which is not the zone"),
-        (vec![elsewhere.clone(), unknown.clone()], "signature by unknown key"),
-        (vec![bad.clone(), unknown.clone()], "signature wrong over www.example A"),
-        (vec![bad, expired, unknown], "signature expired"),
-    ] {
-        set.sigs = sigs;
-        let reason = verify(&set, &keys, NOW, &Budget::default()).expect_err("bogus").to_string();
-        assert!(reason.starts_with(expected), "{reason}, not {expected}");
-    }
-}
-
-// --- Bounded work (CVE-2023-50387, CVE-2023-50868)
-
-/// How many failed checks a budget still allows.
-fn failures_left(budget: &Budget) -> u32 {
-    std::iter::from_fn(|| budget.failed_check().ok()).count() as u32
-}
-
-#[test]
-fn colliding_key_tags_and_many_signatures_are_tried_only_so_far() {
-    let key = signer().key;
-    let colliding = |count: u8| {
-        let other = |at| DnsKey { public: vec![at; 32].into(), ..key.clone() };
-        KeySet { zone: name("example."), keys: (1..=count).map(other).collect() }
-    };
-    let limit = limits::FAILED_SIGNATURE_CHECKS_PER_LOOKUP;
-    let budget = Budget::default();
-    assert!(verify(&address("www.example."), &colliding(100), NOW, &budget).is_err());
-    assert_eq!(failures_left(&budget), limit - limits::KEYS_PER_TAG as u32, "one signature, keys with one tag");
-
-    let mut set = address("www.example.");
-    set.sigs = vec![set.sigs[0].clone(); 100];
-    let budget = Budget::default();
-    assert!(verify(&set, &colliding(1), NOW, &budget).is_err());
-    assert_eq!(failures_left(&budget), limit - limits::RRSIGS_PER_RRSET as u32, "many signatures");
-    let both = verify(&set, &colliding(100), NOW, &Budget::default());
-    assert_eq!(both, Err(Bogus::TooMuchWork("failed signature checks")));
-
-    let mut set = address("www.example.");
-    let good = set.sigs[0].clone();
-    set.sigs[0].key_tag ^= 1;
-    set.sigs = vec![set.sigs[0].clone(); 100];
-    set.sigs.push(good);
-    let budget = Budget::default();
-    assert!(verify(&set, &signer().keys(), NOW, &budget).is_ok(), "signatures without a key cost nothing");
-    assert_eq!(failures_left(&budget), limit);
-}
-
-#[test]
-fn nsec3_hashes_and_denial_sets_are_bounded() {
-    let zone = nsec3_zone(false, 0);
-    let mut deep = name("example.");
-    for _ in 0..100 {
-        deep = child(&deep, "a");
-    }
-    let denials = collect(&zone, &zone.denials[..1]);
-    let expected = Err(Bogus::TooMuchWork("NSEC3 hashes"));
-    assert_eq!(denials.name_error(&deep, &Budget::default()), expected);
-
-    let many = vec![zone.denials[0].clone(); 100];
-    let budget = Budget::default();
-    let (_, reason) = Denials::collect(&zone.apex, &many, &zone.signer.keys(), NOW, &budget);
-    assert_eq!(reason, Some(Bogus::TooMuchWork("NSEC and NSEC3 RRsets of one response")));
-    let spent =
-        limits::SIGNATURE_CHECKS_PER_LOOKUP - std::iter::from_fn(|| budget.signature_check().ok()).count() as u32;
-    assert_eq!(spent, limits::DENIAL_RRSETS_PER_RESPONSE as u32);
-}
-
-// --- Chain of trust
-
-fn ds(key: &DnsKey, digest_type: u8) -> Ds {
-    let algorithm = match digest_type {
-        1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        4 => &digest::SHA384,
-        _ => &digest::SHA256,
-    };
-    let octets = [wire_name(&name("example.")), key.rdata()].concat();
-    let digest = digest::digest(algorithm, &octets).as_ref().into();
-    Ds { tag: key.tag, algorithm: key.algorithm, digest_type, digest }
-}
-
-fn forged(key: &DnsKey, digest_type: u8) -> Ds {
-    let mut ds = ds(key, digest_type);
-    ds.digest[0] ^= 1;
-    ds
-}
-
-#[test]
-fn a_key_set_is_trusted_through_any_one_ds_or_anchor_that_counts() {
-    let (signer, other) = (signer(), Signer::new(&name("example."), 2));
-    let rdatas = vec![signer.key.rdata().into(), other.key.rdata().into()];
-    let keys = RrSet { rdatas, ..set("example.", RecordType::DNSKEY, &[]) };
-    let signed = signer.sign(keys);
-    let key = &signer.key;
-    let unknown_algorithm = Ds { algorithm: 200, ..ds(key, 2) };
-    let unknown_digest = Ds { digest_type: 3, ..ds(key, 2) };
-    let trust = |ds: &[Ds]| Trust { ds: ds.to_vec(), keys: Vec::new() };
-    let mut revoked = key.clone();
-    revoked.flags |= 0x80;
-    let anchor = |key: &DnsKey| Trust { ds: Vec::new(), keys: vec![key.clone()] };
-    let unsupported = DnsKey { algorithm: 16, ..key.clone() };
-    for (what, trust, expected) in [
-        ("SHA-256", trust(&[ds(key, 2)]), "secure"),
-        ("SHA-384", trust(&[ds(key, 4)]), "secure"),
-        ("SHA-1 alone", trust(&[ds(key, 1)]), "secure"),
-        ("SHA-1 beside a forged SHA-256 (RFC 4509 §3)", trust(&[ds(key, 1), forged(key, 2)]), "no match"),
-        ("SHA-1 beside an unusable SHA-256", trust(&[ds(key, 1), unknown_algorithm.clone()]), "secure"),
-        ("several DS, one matches (RFC 6840 §5.4)", trust(&[forged(key, 2), ds(&other.key, 2), ds(key, 2)]), "secure"),
-        ("DS of a key that did not sign", trust(&[ds(&other.key, 2)]), "no match"),
-        ("forged DS", trust(&[forged(key, 2)]), "no match"),
-        ("unknown algorithm (RFC 4035 §5.2)", trust(std::slice::from_ref(&unknown_algorithm)), "insecure"),
-        ("unknown digest (RFC 6840 §5.2)", trust(std::slice::from_ref(&unknown_digest)), "insecure"),
-        ("unknown ones beside one that counts", trust(&[unknown_algorithm, unknown_digest, ds(key, 2)]), "secure"),
-        ("nothing", Trust::default(), "insecure"),
-        ("anchor as DNSKEY", anchor(key), "secure"),
-        ("anchor of another key", anchor(&other.key), "no match"),
-        ("anchor of unknown algorithm", anchor(&unsupported), "insecure"),
-        ("mixed anchors", Trust { ds: vec![forged(key, 2)], keys: vec![key.clone()] }, "secure"),
-    ] {
-        let got = match verify_dnskeys(&name("example."), &signed, &trust, NOW, &Budget::default()) {
-            Ok(ZoneKeys::Secure { keys, .. }) => {
-                assert_eq!(keys.keys.len(), 2, "{what}");
-                "secure"
-            }
-            Ok(ZoneKeys::Insecure) => "insecure",
-            Err(Bogus::NoMatchingKey { .. }) => "no match",
-            Err(other) => panic!("{what}: {other}"),
-        };
-        assert_eq!(got, expected, "{what}");
-        assert_eq!(trust.is_usable(), got != "insecure", "{what}");
-    }
-}
-
-#[test]
-fn a_revoked_key_opens_no_chain() {
-    let mut signer = signer();
-    signer.key = DnsKey::parse(&[&[1, 0x80, 3, 15][..], &signer.key.public].concat()).expect("a key");
-    let keys = signer.sign(set("example.", RecordType::DNSKEY, &signer.key.rdata()));
-    let trust = Trust { ds: vec![ds(&signer.key, 2)], keys: vec![signer.key.clone()] };
-    let got = verify_dnskeys(&name("example."), &keys, &trust, NOW, &Budget::default());
-    assert!(matches!(got, Err(Bogus::NoMatchingKey { .. })), "{got:?}");
-}
-
-#[test]
-fn failures_of_the_key_set_itself_keep_their_reason() {
-    let signer = signer();
-    let keys = signer.sign(set("example.", RecordType::DNSKEY, &signer.key.rdata()));
-    let trust = Trust { ds: vec![ds(&signer.key, 2)], keys: Vec::new() };
-    let check = |keys: &RrSet, now| verify_dnskeys(&name("example."), keys, &trust, now, &Budget::default());
-    assert!(matches!(check(&keys, NOW + 900_000), Err(Bogus::Expired { .. })));
-    let unsigned = RrSet { sigs: Vec::new(), ..keys.clone() };
-    assert!(matches!(check(&unsigned, NOW), Err(Bogus::MissingSignature { .. })));
-    let elsewhere = RrSet { name: name("other."), ..keys };
-    assert_eq!(check(&elsewhere, NOW), Err(Bogus::NoDnskey));
-}
-
-#[test]
-fn sha_1_counts_only_where_nothing_stronger_does() {
-    let key = signer().key;
-    let kinds = |set: &[Ds]| usable_ds(set).iter().map(|ds| ds.digest_type).collect::<Vec<_>>();
-    assert_eq!(kinds(&[ds(&key, 1), ds(&key, 2), ds(&key, 4)]), [2, 4]);
-    assert_eq!(kinds(&[ds(&key, 1)]), [1]);
-    assert_eq!(kinds(&[ds(&key, 1), Ds { algorithm: 200, ..ds(&key, 2) }]), [1]);
-    assert_eq!(kinds(&[Ds { digest_type: 5, ..ds(&key, 2) }]), [0_u8; 0]);
-}
-
-// --- Denial
 
 /// example. with a signed and an insecure delegation, an address, a wildcard and an alias.
 fn nodes() -> BTreeMap<Name, BTreeSet<u16>> {
@@ -333,7 +28,7 @@ fn nodes() -> BTreeMap<Name, BTreeSet<u16>> {
     nodes.into_iter().map(|(owner, types)| (name(owner), types.iter().copied().collect())).collect()
 }
 
-fn nsec3_zone(opt_out: bool, iterations: u16) -> Zone {
+pub fn nsec3_zone(opt_out: bool, iterations: u16) -> Zone {
     Zone::new(&name("example."), nodes(), Denial::Nsec3 { salt: vec![0xab], iterations, opt_out }, 1)
 }
 
@@ -341,7 +36,7 @@ fn nsec_zone() -> Zone {
     Zone::new(&name("example."), nodes(), Denial::Nsec, 1)
 }
 
-fn collect(zone: &Zone, sets: &[RrSet]) -> Denials {
+pub fn collect(zone: &Zone, sets: &[RrSet]) -> Denials {
     Denials::collect(&zone.apex, sets, &zone.signer.keys(), NOW, &Budget::default()).0
 }
 
