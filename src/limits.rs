@@ -152,6 +152,8 @@ pub const DANE_UNKNOWN_TTL: u32 = 300;
 pub const TEMPORARY_TTL: u32 = 10;
 /// Next hops being evaluated at once; more get TEMP.
 pub const POLICY_LOOKUPS: usize = 4_096;
+/// How long a client waits for a reply: as long as Postfix does.
+pub const SOCKETMAP_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of a reply: Postfix reads no more, and fails the lookup after it too.
 pub const REPLY_BYTES: usize = 100_000;
 /// Octets of a reason in TEMP and PERM: Postfix logs no more.

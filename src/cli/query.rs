@@ -1,6 +1,7 @@
 //! `query`: the policy of one next hop, as Postfix would get it, and why.
 
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,6 +14,10 @@ use crate::control::client::{ask, encode};
 use crate::control::report::{Branch, Report, examine};
 use crate::daemon::{self, Parts};
 use crate::names::NextHop;
+use crate::socketmap::client;
+
+/// The port of `socketmap.listen` unless configured.
+const PORT: u16 = 8642;
 
 /// Ask for the policy of one next hop.
 #[derive(Debug, Args)]
@@ -23,6 +28,10 @@ pub(super) struct Query {
     /// Look it up here, without the running daemon and its cache.
     #[arg(long)]
     direct: bool,
+
+    /// Ask a socketmap server over TCP, as Postfix does: an IP address, with a port if it is not 8642.
+    #[arg(long, value_name = "ADDRESS", value_parser = server_address, conflicts_with_all = ["direct", "json"])]
+    server: Option<SocketAddr>,
 
     /// Print JSON.
     #[arg(long)]
@@ -35,6 +44,9 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn run(&self, sources: &Sources) -> ExitCode {
+        if let Some(server) = self.server {
+            return self.ask_server(server);
+        }
         match self.report(sources) {
             Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
                 Ok(text) => print(&(text + "\n")),
@@ -42,6 +54,21 @@ impl Query {
             },
             Ok(report) => print(&block(&report)),
             Err(message) => fail(message),
+        }
+    }
+
+    /// Prints the reply as it comes. TEMP and PERM, with which Postfix would hold mail, are failures.
+    fn ask_server(&self, server: SocketAddr) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(error),
+        };
+        match runtime.block_on(client::ask(server, &self.map, &self.domain)) {
+            Ok(reply) if reply.starts_with("OK ") || reply.starts_with("NOTFOUND ") => {
+                print(&format!("{}\n", reply.trim_end()))
+            }
+            Ok(reply) => fail(reply.trim_end()),
+            Err(error) => fail(format!("{server}: {error}")),
         }
     }
 
@@ -71,6 +98,12 @@ impl Query {
         }
         Ok(serde_json::from_str(&response.body)?)
     }
+}
+
+/// An address, with a port or without: pods know addresses of services, and an image without a shell joins nothing.
+fn server_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let alone = text.trim_matches(['[', ']']).parse().map(|address: IpAddr| SocketAddr::new(address, PORT));
+    alone.or_else(|_| text.parse()).map_err(|_| "expected an IP address, or address:port")
 }
 
 /// Why there is no report.
@@ -128,6 +161,22 @@ fn line(text: &mut String, name: &str, branch: &Branch) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_an_address_with_or_without_a_port() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:8642"),
+            ("192.0.2.1:25", "192.0.2.1:25"),
+            ("2001:db8::1", "[2001:db8::1]:8642"),
+            ("[2001:db8::1]", "[2001:db8::1]:8642"),
+            ("[2001:db8::1]:25", "[2001:db8::1]:25"),
+        ] {
+            assert_eq!(server_address(text).map(|parsed| parsed.to_string()).as_deref(), Ok(address), "{text}");
+        }
+        for text in ["", "localhost", "192.0.2.1:", "192.0.2.256"] {
+            assert!(server_address(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_block_shows_the_answer_and_both_branches() {

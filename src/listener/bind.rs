@@ -121,9 +121,11 @@ impl Sockets {
         Ok(())
     }
 
-    /// The UDP addresses with the ports that the system chose.
+    /// Each address once, with the port that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<_> = self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let udp = self.udp.iter().filter_map(|socket| socket.local_addr().ok());
+        let mut addresses: Vec<_> = udp.chain(self.tcp.iter().filter_map(|tcp| tcp.local_addr().ok())).collect();
+        addresses.sort_unstable();
         addresses.dedup();
         addresses
     }

@@ -4,6 +4,7 @@
 //! octets, in requests under way and in time. Never decides a policy, never looks a map up: names and keys are
 //! octets here. A malformed netstring ends its own connection and touches nothing else.
 
+pub mod client;
 mod connection;
 mod listener;
 pub mod netstring;

@@ -267,6 +267,62 @@ fn query_asks_the_daemon_or_looks_up_by_itself() {
 }
 
 #[test]
+fn query_asks_a_server_over_tcp_as_postfix_does() {
+    let mut daemon = Daemon::start();
+    let address = loop {
+        let address = daemon.wait_for("socketmap listening");
+        if !address.starts_with("unix:") {
+            break address;
+        }
+    };
+    daemon.wait_for("ready");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let ask = |arguments: &[&str]| {
+        let mut query = Command::new(BINARY);
+        query.args(["query", "--server", &address]).args(arguments).current_dir(elsewhere.path()).env_clear();
+        let output = query.output().expect("ran");
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    assert_eq!(ask(&["override.example"]), (true, "OK encrypt\n".into()));
+    assert_eq!(ask(&["[192.0.2.1]"]), (true, "NOTFOUND\n".into()));
+    assert_eq!(ask(&["x.example", "--map", "no"]), (false, "postseal: PERM unknown map \"no\"\n".into()));
+    let (success, text) = ask(&["example.com"]);
+    assert!(!success && text.starts_with("postseal: TEMP example.com: "), "{text}");
+    assert!(daemon.stop().0);
+    let (success, text) = ask(&["override.example"]);
+    assert!(!success && text.starts_with(&format!("postseal: {address}: ")), "{text}");
+}
+
+#[test]
+fn sockets_from_systemd_go_to_the_service_that_they_are_named_for() {
+    let directory = directory_with("state-dir = \"state\"\n[http]\nlisten = []\n[log]\nformat = \"json\"\n");
+    let sockets = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("bound"));
+    let [socketmap, dns] = sockets.each_ref().map(|socket| socket.local_addr().expect("an address").to_string());
+    let [first, second] = sockets.map(|socket| Stdio::from(std::os::fd::OwnedFd::from(socket)));
+    // The shell puts them where systemd does: from descriptor 3 on, in a process that knows its own number.
+    let script = r#"exec 3<&0 4<&1 0</dev/null 1>&2; LISTEN_PID=$$ exec "$0" --config postseal.toml"#;
+    let process = Command::new("sh")
+        .args(["-c", script, BINARY])
+        .current_dir(directory.path())
+        .env("LISTEN_FDS", "2")
+        .env("LISTEN_FDNAMES", "socketmap:dns")
+        .stdin(first)
+        .stdout(second)
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = process.expect("started");
+    let log = BufReader::new(process.stderr.take().expect("piped"));
+    let mut daemon = Daemon { directory, process, log };
+    assert_eq!(daemon.wait_for("socketmap listening"), socketmap);
+    assert_eq!(daemon.wait_for("dns listening"), dns);
+    daemon.wait_for("ready");
+    let reply = Command::new(BINARY).args(["query", "--server", &socketmap, "[192.0.2.1]"]).output().expect("ran");
+    assert_eq!(reply.stdout, b"NOTFOUND\n");
+    assert!(daemon.stop().0);
+}
+
+#[test]
 fn check_config_prints_values_and_origins_and_refuses_what_serve_would() {
     let directory = directory_with(CONFIG);
     let mut check = command(directory.path(), &["--set", "cache.prefetch=false", "check-config"]);

@@ -7,7 +7,7 @@ const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "te
 /// Each module and what it may use besides the leaves.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["daemon", "control", "postfix"]),
+    ("cli", &["daemon", "control", "socketmap", "postfix"]),
     ("daemon", &["socketmap", "listener", "http", "control", "policy", "cache", "dns", "resolver", "postfix"]),
     ("control", &["policy", "cache", "dns", "resolver", "http"]),
     ("socketmap", &[]),
