@@ -1,0 +1,84 @@
+{{/* The pod that serves many Postfix pods. */}}
+{{- define "postseal.pod" -}}
+metadata:
+  labels:
+    {{- include "postseal.labels" . | nindent 4 }}
+    app.kubernetes.io/component: server
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "postseal.configFile" . | sha256sum }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "postseal.serviceAccountName" . }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  securityContext:
+    runAsNonRoot: true
+    fsGroup: 65532
+    fsGroupChangePolicy: OnRootMismatch
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - {{ include "postseal.container" . | nindent 6 | trim }}
+      # Root reached and its keys validated.
+      readinessProbe:
+        httpGet: { path: /readyz, port: postseal-http }
+        periodSeconds: 5
+        timeoutSeconds: 5
+      {{- /* The sleep action came on by default with 1.30. */}}
+      {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
+      # Until no Service sends anything here any more.
+      lifecycle:
+        preStop:
+          sleep:
+            seconds: 5
+      {{- end }}
+      ports:
+        - name: socketmap
+          containerPort: 8642
+        - name: postseal-http
+          containerPort: 9642
+        {{- if .Values.dns.enabled }}
+        # Not 53, which would need a privilege; the Service has 53.
+        - name: dns-udp
+          containerPort: 10053
+          protocol: UDP
+        - name: dns-tcp
+          containerPort: 10053
+        {{- end }}
+  volumes:
+    {{- include "postseal.volumes" . | nindent 4 }}
+  {{- with .Values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - {{ toYaml . | nindent 6 | trim }}
+      labelSelector:
+        matchLabels:
+          {{- include "postseal.selector" $ | nindent 10 }}
+    {{- end }}
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+{{- end }}
