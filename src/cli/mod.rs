@@ -18,7 +18,7 @@ mod status;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Environment, Sources};
 
@@ -60,6 +60,11 @@ enum Command {
     Status(status::Show),
     /// Exit with 0 when the running daemon is ready to answer.
     Healthcheck,
+}
+
+/// The command line as clap has it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command that the process was started with.
