@@ -40,8 +40,7 @@ fn beside_the_commands() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["SIGNALS"]);
     for (signal, effect) in [
-        ("SIGHUP", "reads the configuration again: overrides, maps, log level, trust anchor file and CA file change. \
-                    A bad file changes nothing and is logged."),
+        ("SIGHUP", "reads the configuration again; postseal.toml(5). A bad file changes nothing and is logged."),
         ("SIGTERM, SIGINT", "answers what was asked, for up to 10 seconds, and ends."),
     ] {
         roff.control("TP", []).text([bold(signal)]).text([roman(effect)]);
@@ -56,7 +55,7 @@ fn beside_the_commands() -> Roff {
     roff.control("SH", ["EXIT STATUS"]);
     roff.text([roman("0: fine. 1: not; standard error says why. 2: wrong usage.")]);
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([bold("postseal.toml"), roman("(5), "), bold("postconf"), roman("(5), "), bold("socketmap_table"), roman("(5)")]);
+    roff.text([bold("postseal.toml"), roman("(5), "), bold("postconf"), roman("(5)")]);
     roff
 }
 
@@ -74,6 +73,8 @@ fn configuration() -> Roff {
         bold("postseal check-config"),
         roman(" shows every effective value and where it is from."),
     ]);
+    roff.control("PP", []);
+    roff.text([roman("SIGHUP reloads overrides, maps, log level, trust anchor file and CA file.")]);
     roff.control("SH", ["KEYS"]);
     for key in KEYS {
         roff.control("TP", []).text([bold(key.path)]);
