@@ -67,4 +67,4 @@ report "and lookups on theirs" "OK encrypt" "$(ask partner.example)"
 systemctl stop postseal-socketmap.socket postseal-dns.socket postseal.service
 report "stopped, it ended by itself" "success 0" "$(property postseal Result) $(property postseal ExecMainStatus)"
 report "nothing was refused that it needs" "" "$(journalctl --unit postseal --grep 'cannot|denied|not permitted' --output cat | head -3)"
-echo done
+echo 'done'

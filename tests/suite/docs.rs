@@ -55,6 +55,25 @@ fn the_examples_of_the_compose_file_are_a_configuration() {
 }
 
 #[test]
+fn what_the_debian_package_shows_commented_out_is_a_configuration() {
+    let file = document("debian/postseal.toml");
+    assert!(file.lines().all(|line| line.is_empty() || line.starts_with('#')), "{file}");
+    let shown: String = file
+        .lines()
+        .filter(|line| !line.starts_with("# "))
+        .map(|line| line.trim_start_matches('#').to_owned() + "\n")
+        .collect();
+    let config = load(&shown).unwrap_or_else(|error| panic!("{error} in\n{shown}"));
+    let defaults = load("").expect("the defaults");
+    assert_eq!(config.policy.overrides.len(), 2);
+    assert_eq!(format!("{:?}", config.socketmap), format!("{:?}", defaults.socketmap));
+    assert_eq!(
+        format!("{:?}", (config.http, config.dns, config.log)),
+        format!("{:?}", (defaults.http, defaults.dns, defaults.log))
+    );
+}
+
+#[test]
 fn the_readme_lists_every_key_with_its_default() {
     let readme = document("README.md");
     for key in KEYS {
