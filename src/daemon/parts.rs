@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::materials::{
-    MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities,
-};
+use super::materials::{MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities};
 use crate::cache::shared::SharedStore;
 use crate::cache::store::{Loaded, LockError, Store};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
