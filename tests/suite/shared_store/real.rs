@@ -69,6 +69,32 @@ async fn the_user_of_the_readme_may_do_all_that_is_needed() {
     }
 }
 
+/// What a user may do, as the README says, and more for the kind of store.
+fn rules(more: &'static [&'static str]) -> Vec<&'static str> {
+    let usual = ["ACL", "SETUSER", "postseal", "on", ">secret", "~postseal:*", "+getrange", "+set", "+del"];
+    let readme = include_str!("../../../README.md");
+    for rule in usual[2..].iter().chain(more) {
+        assert!(readme.contains(rule), "{rule}");
+    }
+    [&usual, more].concat()
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn few_permissions_are_enough_with_sentinels_and_in_a_cluster() {
+    let with_login = |url: String| url.replace("://", "://postseal:secret@");
+    let watched = Watched::start().await;
+    for server in [&watched.master, &watched.replica] {
+        assert!(server.command(&rules(&["+role", "+info", "+ping"])).contains("OK"));
+    }
+    learn_and_serve(&with_login(watched.url()), None).await;
+    let nodes = cluster().await;
+    for node in &nodes {
+        assert!(node.command(&rules(&["+cluster|slots", "+ping"])).contains("OK"));
+    }
+    learn_and_serve(&with_login(format!("redis+cluster://127.0.0.1:{}", nodes[1].port)), None).await;
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn tls_is_verified_with_the_ca_of_the_configuration() {
