@@ -20,6 +20,7 @@ CONFIG = """\
 root-hints = "/lab/root.hints"
 trust-anchors = "/lab/root.key"
 allow-private-servers = true
+forward = [{{ zone = "prometheus", servers = ["127.0.0.11"] }}]
 
 [mta-sts]
 ca-file = "/lab/ca.pem"
@@ -90,6 +91,8 @@ class Services:
         yield self.expect("IPv6 is off: ::1 is left out, with a warning", self.lab.read("postseal.log"), r"IPv6 is off")
         yield self.asks_postseal("as in README.md")
         yield self.monitored()
+        seen = self.exec("postfix", "getent", "ahostsv4", "prometheus")
+        yield self.expect("names of other containers, forwarded to Docker's resolver", seen, r"^\d+\.\d+\.\d+\.\d+ ")
         for service in ("postfix", "postseal"):
             self.engine.docker("restart", "--time", "15", self.containers[service])
             self.wait_for_health()
