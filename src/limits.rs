@@ -378,6 +378,23 @@ pub const RESOLVER_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How long the first look waits for the root: our own DNS listener may be that resolver.
 pub const RESOLVER_CHECK_PATIENCE: Duration = Duration::from_secs(60);
 
+// --- Checks of MX hosts (`explain --check-mx`).
+
+/// All checks of one explanation.
+pub const CHECK_TIME: Duration = Duration::from_secs(60);
+/// One connection to an MX host; Postfix waits 30 s (`smtp_connect_timeout`), people do not.
+pub const CHECK_CONNECT_TIME: Duration = Duration::from_secs(8);
+/// One step of the dialogue; servers that delay their greeting on purpose do so for less.
+pub const CHECK_STEP_TIME: Duration = Duration::from_secs(15);
+/// Addresses of one MX host that are connected to, both families together.
+pub const CHECK_ADDRESSES: usize = 6;
+/// Connections to MX hosts at once.
+pub const CHECKS_AT_ONCE: usize = 8;
+/// Octets of one reply line; RFC 5321 §4.5.3.1.5 has 512.
+pub const SMTP_LINE_BYTES: usize = 2_048;
+/// Lines of one reply.
+pub const SMTP_REPLY_LINES: usize = 100;
+
 // --- The process.
 
 /// How long lookups that are under way may go on after SIGTERM; the rest of 10 s is for the store.

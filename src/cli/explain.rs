@@ -16,7 +16,7 @@ use crate::daemon::{self, Parts};
 /// Explain the policy of one next hop.
 ///
 /// Exit code: 0 protected, 1 mail waits, or nothing could be found out, 2 wrong usage, 3 no policy, or none that
-/// authenticates anybody.
+/// authenticates anybody, 4 an MX host failed the check (--check-mx).
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
@@ -25,6 +25,11 @@ pub(super) struct Explain {
     /// Look here, without the running daemon and its cache; so it is as well where none runs.
     #[arg(long)]
     direct: bool,
+
+    /// Connect to each MX host over SMTP with STARTTLS, and hold its certificate against the TLSA records or the
+    /// MTA-STS policy.
+    #[arg(long)]
+    check_mx: bool,
 
     /// Print JSON.
     #[arg(long)]
@@ -75,11 +80,16 @@ impl Explain {
     async fn look(&self, config: &Config, environment: &Environment) -> Result<Explanation, ExplainError> {
         let map = daemon::map_options(config, &self.map).ok_or_else(|| ExplainError::NoMap(self.map.clone()))?;
         let parts = Parts::for_one_query(config, environment, Clock::system())?;
-        Ok(parts.explanations().explain(&self.domain, &self.map, &map).await?)
+        Ok(parts.explanations().explain(&self.domain, &self.map, &map, self.check_mx).await?)
     }
 
     async fn ask_daemon(&self, config: &Config) -> Result<Explanation, ExplainError> {
-        let target = format!("/explain?key={}&map={}&format=json", encode(&self.domain), encode(&self.map));
+        let target = format!(
+            "/explain?key={}&map={}&format=json&check-mx={}",
+            encode(&self.domain),
+            encode(&self.map),
+            u8::from(self.check_mx)
+        );
         let response = ask(&config.state_dir, Method::GET, &target).await?;
         if response.status != StatusCode::OK {
             return Err(ExplainError::Refused(response.body.trim_end().to_owned()));
@@ -111,8 +121,9 @@ enum ExplainError {
 
 fn code(explanation: &Explanation) -> ExitCode {
     match explanation.verdict {
-        Verdict::Protected => ExitCode::SUCCESS,
         Verdict::Held => ExitCode::FAILURE,
+        _ if explanation.has_failing_host() => ExitCode::from(4),
+        Verdict::Protected => ExitCode::SUCCESS,
         Verdict::Weak | Verdict::NoPolicy => ExitCode::from(3),
     }
 }

@@ -47,6 +47,9 @@ impl Query {
         if let Some(server) = self.server {
             return self.ask_server(server);
         }
+        if let Err(why) = NextHop::parse(self.domain.as_bytes()) {
+            eprintln!("postseal: {}: {why}; Postfix is told that there is no policy", self.domain);
+        }
         match self.report(sources) {
             Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
                 Ok(text) => print(&(text + "\n")),
@@ -83,8 +86,11 @@ impl Query {
     }
 
     async fn look_up(&self, config: &Config, environment: &Environment) -> Result<Report, QueryError> {
-        let hop = NextHop::parse(self.domain.as_bytes())?;
         let map = daemon::map_options(config, &self.map).ok_or_else(|| QueryError::NoMap(self.map.clone()))?;
+        let hop = match NextHop::parse(self.domain.as_bytes()) {
+            Ok(hop) => hop,
+            Err(why) => return Ok(Report::of_no_destination(&self.domain, &self.map, why)),
+        };
         let clock = Clock::system();
         let parts = Parts::for_one_query(config, environment, clock.clone())?;
         Ok(examine(&parts.policy, &clock, &hop, &self.map, &map).await)
@@ -115,8 +121,6 @@ enum QueryError {
     Start(#[from] daemon::StartError),
     #[error(transparent)]
     Client(#[from] crate::control::client::ClientError),
-    #[error("{0}")]
-    NextHop(#[from] crate::names::NotADestination),
     #[error("no map named {0}")]
     NoMap(String),
     #[error("{0}")]

@@ -41,19 +41,31 @@ impl Explanations {
     }
 
     /// Explains the next hop of `key` at a map.
-    pub async fn explain(&self, key: &str, map_name: &str, map: &MapOptions) -> Result<Explanation, Busy> {
+    pub async fn explain(
+        &self,
+        key: &str,
+        map_name: &str,
+        map: &MapOptions,
+        check_mx: bool,
+    ) -> Result<Explanation, Busy> {
         let hop = match NextHop::parse(key.as_bytes()) {
             Ok(hop) => hop,
             Err(why) => return Ok(Explanation::of_no_destination(key, map_name, why)),
         };
         let _place = self.places.try_acquire().map_err(|_| Busy)?;
         let looker = (self.looker)();
-        Ok(explain::explain(&self.policy, &looker, Question { hop: &hop, map_name, map }).await)
+        Ok(explain::explain(&self.policy, &looker, Question { hop: &hop, map_name, map, check_mx }).await)
     }
 
     /// The same as an HTTP response.
-    pub(crate) async fn page(&self, key: &str, map_name: &str, map: &MapOptions, form: Form) -> Text {
-        match (self.explain(key, map_name, map).await, form) {
+    pub(crate) async fn page(
+        &self,
+        key: &str,
+        map_name: &str,
+        map: &MapOptions,
+        (form, check_mx): (Form, bool),
+    ) -> Text {
+        match (self.explain(key, map_name, map, check_mx).await, form) {
             (Ok(explanation), Form::Json) => json(&explanation),
             (Ok(explanation), Form::Text) => Text::plain(StatusCode::OK, render(&explanation, Style::default())),
             (Err(busy), _) => Text::plain(StatusCode::TOO_MANY_REQUESTS, format!("{busy}\n")),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::DaneVerdict;
 use crate::clock::Clock;
 use crate::config::MapOptions;
-use crate::names::NextHop;
+use crate::names::{NextHop, NotADestination};
 use crate::policy::decision::{DaneView, Decision, Outcome, Standing, StsView};
 use crate::policy::merge::Sts;
 use crate::policy::{self, reply};
@@ -52,6 +52,23 @@ pub struct Branch {
     /// Seconds for which a held MTA-STS policy stays valid whatever happens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_for: Option<u32>,
+}
+
+impl Report {
+    /// For a key that is no next hop: Postfix gets NOTFOUND without any lookup.
+    pub fn of_no_destination(key: &str, map: &str, why: NotADestination) -> Self {
+        let branch = Branch { reason: why.to_string(), ..off() };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            domain: key.to_owned(),
+            map: map.to_owned(),
+            answer: reply::Reply::NotFound.to_string(),
+            cached: true,
+            overridden: false,
+            dane: branch.clone(),
+            mta_sts: branch,
+        }
+    }
 }
 
 /// Asks the engine as Postfix does, and then for what was not needed for that answer.

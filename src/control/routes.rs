@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 
 use super::explanations::Form;
-use super::report::examine;
+use super::report::{Report, examine};
 use super::{Operations, listing};
 use crate::clock::Clock;
 use crate::config::MapOptions;
@@ -32,12 +32,12 @@ pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, head: 
 async fn query_domain<O: Operations>(operations: &O, clock: &Clock, query: &str) -> Text {
     let key = parameter(query, "key").unwrap_or_default();
     let name = parameter(query, "map").unwrap_or_else(|| "QUERY".to_owned());
-    let hop = match NextHop::parse(key.as_bytes()) {
-        Ok(hop) => hop,
-        Err(error) => return Text::plain(StatusCode::BAD_REQUEST, format!("{key}: {error}\n")),
-    };
     let Some(map) = operations.map(&name) else {
         return Text::plain(StatusCode::NOT_FOUND, format!("no map named {name}\n"));
+    };
+    let hop = match NextHop::parse(key.as_bytes()) {
+        Ok(hop) => hop,
+        Err(why) => return json(&Report::of_no_destination(&key, &name, why)),
     };
     json(&examine(operations.policy(), clock, &hop, &name, &map).await)
 }
@@ -50,7 +50,8 @@ async fn explain<O: Operations>(operations: &O, query: &str, accepts_json: bool)
     };
     let form =
         if accepts_json || parameter(query, "format").as_deref() == Some("json") { Form::Json } else { Form::Text };
-    operations.explanations().page(&key, &name, &map, form).await
+    let check_mx = parameter(query, "check-mx").as_deref() == Some("1");
+    operations.explanations().page(&key, &name, &map, (form, check_mx)).await
 }
 
 fn ready<O: Operations>(operations: &O) -> Text {

@@ -51,7 +51,7 @@ impl Explains for OverHttp {
         let map = self.lookups.map(USUAL_MAP.as_bytes()).map(|map| map.options).unwrap_or_default();
         let explanations = Arc::clone(&self.explanations);
         let form = if json { Form::Json } else { Form::Text };
-        Box::pin(async move { explanations.page(&key, USUAL_MAP, &map, form).await })
+        Box::pin(async move { explanations.page(&key, USUAL_MAP, &map, (form, false)).await })
     }
 }
 

@@ -115,7 +115,8 @@ impl Parts {
     /// What a fresh look at a domain is taken with.
     pub fn looker(&self) -> Looker {
         let dns = Arc::new(self.resolver.apart());
-        Looker { fetch: Arc::new(self.fetch.over(dns.clone())), dns }
+        let fetch = Arc::new(self.fetch.over(dns.clone()));
+        Looker { dns, fetch, roots: self.fetch.roots(), patience: limits::EXPLAIN_TIME }
     }
 
     /// Explanations of next hops, each with a look of its own.

@@ -29,8 +29,10 @@ pub enum Cause {
     Bogus(Bogus),
     /// No server of the zone answered in time.
     Timeout,
-    /// Every server answered with an error of its own (SERVFAIL, REFUSED, NOTIMP, FORMERR).
+    /// Every server answered with an error of its own, the last one with SERVFAIL.
     ServFail,
+    /// The same with this other code: REFUSED, NOTIMP or FORMERR.
+    ErrorCode(&'static str),
     /// Servers answered, but none is authoritative for the zone (lame delegation).
     Lame,
     /// The zone's name servers have no address that can be reached.
@@ -125,7 +127,7 @@ impl Failure {
         match &self.cause {
             Cause::Bogus(bogus) => bogus.kind(),
             Cause::Timeout => "no answer in time",
-            Cause::ServFail => "servers answer with errors",
+            Cause::ServFail | Cause::ErrorCode(_) => "servers answer with errors",
             Cause::Lame => "servers are not authoritative",
             Cause::NoServers => "no name server can be reached",
             Cause::Malformed => "malformed answers",
@@ -179,7 +181,8 @@ impl fmt::Display for Cause {
         match self {
             Self::Bogus(bogus) => bogus.fmt(f),
             Self::Timeout => f.write_str("no answer in time"),
-            Self::ServFail => f.write_str("servers answer with errors"),
+            Self::ServFail => f.write_str("servers answer with an error, SERVFAIL"),
+            Self::ErrorCode(code) => write!(f, "servers answer with an error, {code}"),
             Self::Lame => f.write_str("servers are not authoritative"),
             Self::NoServers => f.write_str("no name server can be reached"),
             Self::Malformed => f.write_str("malformed answers"),

@@ -1,8 +1,8 @@
 //! Metrics, health and the status page over HTTP/1.1 (design §9).
 //!
-//! In: bound listeners, and [`Pages`], which say what is to be told. Out: `/metrics`, `/livez`, `/readyz` and `/`
-//! for GET and HEAD. Connections are bounded in number, header and time. Never changes anything, never tells
-//! anything about a single domain, except to those on this host.
+//! In: bound listeners, [`Pages`], which say what is to be told, and [`Explains`]. Out: `/metrics`, `/livez`, `/readyz`,
+//! `/` and `/explain` for GET and HEAD. Connections are bounded in number, header and time. Never changes anything,
+//! never tells anything about a single domain, except to those on this host.
 
 mod exchange;
 mod explain;

@@ -64,7 +64,7 @@ fn code(cause: &Cause) -> u16 {
             | Bogus::TooMuchWork(_) => 6,
         },
         // No Reachable Authority, Network Error, Other.
-        Cause::Timeout | Cause::NoServers | Cause::Lame | Cause::ServFail => 22,
+        Cause::Timeout | Cause::NoServers | Cause::Lame | Cause::ServFail | Cause::ErrorCode(_) => 22,
         Cause::Network | Cause::Malformed => 23,
         Cause::AliasChain | Cause::Budget(_) | Cause::Overloaded => 0,
     }

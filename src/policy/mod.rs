@@ -3,7 +3,8 @@
 //! In: a next hop and the options of a map. Out: a [`decision::Decision`], and its words for Postfix from
 //! [`reply`]. DNS comes through [`crate::dns::Lookup`], policy files through [`mta_sts::Fetch`], memory
 //! through [`crate::cache`]. Never answers less than what is known to be safe: what could not be found out
-//! is never taken for "nothing there". Never opens a socket, except to policy hosts in [`mta_sts::fetch`].
+//! is never taken for "nothing there". Never opens a socket, except to policy hosts in [`mta_sts::fetch`] and, when an
+//! operator asks for it, to MX hosts in [`explain`].
 
 pub mod dane;
 pub mod decision;

@@ -3,6 +3,7 @@
 //! In: a name. Out: [`ZoneStep`]s from the root down, from what the engine believes and why. Decides nothing: it asks
 //! the same parts that answers come from.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -33,8 +34,18 @@ impl Engine {
         let mut zone: Option<Arc<Zone>> = None;
         for labels in 0..=name.iter().count() {
             let apex = name.trim_to(labels);
-            let Some(next) = self.zone_at(&apex, zone.as_ref(), until).await else { continue };
-            let step = self.step(&context, &next, steps.last(), until).await;
+            let (next, known) = match self.zone_at(&apex, zone.as_ref(), until).await {
+                Ok(Some(next)) => (next, None),
+                Ok(None) => continue,
+                // Something at or below this name is in the way.
+                Err(failure) => match &zone {
+                    Some(above) if failure.zone.as_ref() == Some(&apex) => {
+                        (self.core.zone_on_same_servers(&apex, above), Some(failure))
+                    }
+                    Some(_) | None => continue,
+                },
+            };
+            let step = self.step(&context, &next, known, steps.last(), until).await;
             let broken = matches!(step.trust, StepTrust::Broken(_));
             steps.push(step);
             zone = Some(next);
@@ -46,23 +57,46 @@ impl Engine {
     }
 
     /// The zone with this apex, if it is one: a known cut, or a name with NS records on the servers of the zone above.
-    async fn zone_at(&self, apex: &Name, above: Option<&Arc<Zone>>, until: Instant) -> Option<Arc<Zone>> {
+    async fn zone_at(
+        &self,
+        apex: &Name,
+        above: Option<&Arc<Zone>>,
+        until: Instant,
+    ) -> Result<Option<Arc<Zone>>, Failure> {
         let known = self.core.zones.deepest(apex, false, self.core.now());
-        let Some(above) = above.filter(|_| known.name != *apex) else { return Some(known) };
-        let found = timeout_at(until, self.resolve(apex, RecordType::NS, Flags::default())).await.ok()?.ok()?;
+        let Some(above) = above.filter(|_| known.name != *apex) else { return Ok(Some(known)) };
+        let late = |_| Err(Failure::new(apex.clone(), RecordType::NS, Cause::Timeout));
+        let found =
+            timeout_at(until, self.resolve(apex, RecordType::NS, Flags::default())).await.unwrap_or_else(late)?;
         // The lookup may just have met the cut.
         let known = self.core.zones.deepest(apex, false, self.core.now());
         let is_apex = found.end == End::Records && found.canonical == *apex;
         if known.name == *apex {
-            return Some(known);
+            return Ok(Some(known));
         }
-        is_apex.then(|| self.core.zone_on_same_servers(apex, above))
+        Ok(is_apex.then(|| self.core.zone_on_same_servers(apex, above)))
     }
 
-    async fn step(&self, context: &Context, zone: &Arc<Zone>, above: Option<&ZoneStep>, until: Instant) -> ZoneStep {
+    /// `known`: why the zone is beyond reach, where that is known.
+    async fn step(
+        &self,
+        context: &Context,
+        zone: &Arc<Zone>,
+        known: Option<Failure>,
+        above: Option<&ZoneStep>,
+        until: Instant,
+    ) -> ZoneStep {
         let apex = &zone.name;
         let late = || Failure::new(apex.clone(), RecordType::DNSKEY, Cause::Timeout).in_zone(apex);
-        let trust = timeout_at(until, self.core.trust_of(context, zone)).await.unwrap_or_else(|_| Err(late()));
+        // Where the cut could not be kept, the one server that is known is that of the failure.
+        let servers: Vec<IpAddr> = match &known {
+            Some(failure) => failure.server.into_iter().collect(),
+            None => self.core.at_hand(zone).iter().map(|server| server.ip()).collect(),
+        };
+        let trust = match known {
+            Some(failure) => Err(failure),
+            None => timeout_at(until, self.core.trust_of(context, zone)).await.unwrap_or_else(|_| Err(late())),
+        };
         let anchor = self.core.anchors().get(apex).cloned();
         let anchored = anchor.is_some();
         let delegated = match (&anchor, apex.is_root()) {
@@ -80,7 +114,7 @@ impl Engine {
         let keys = shown.as_deref().and_then(|found| records(found));
         ZoneStep {
             zone: apex.clone(),
-            servers: self.core.at_hand(zone).iter().map(|server| server.ip()).collect(),
+            servers,
             anchored,
             ds: ds_records(&named),
             keys: keys.map(|set| key_records(set, &named)).unwrap_or_default(),

@@ -249,8 +249,13 @@ fn query_asks_the_daemon_or_looks_up_by_itself() {
     assert_eq!(report["answer"], "OK encrypt");
     let output = run(directory, &["query", "--map", "nomap", "example.com"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no map named nomap"));
-    let output = run(directory, &["query", "192.0.2.1"]);
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("an address, not a name"));
+    // No next hop: what Postfix is told, and why beside it.
+    for direct in [&["query", "[192.0.2.1]"][..], &["query", "--direct", "[192.0.2.1]"]] {
+        let output = run(directory, direct);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("answer   NOTFOUND\n"), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("an address, not a name"), "{output:?}");
+    }
     let output = run(directory, &["status"]);
     let text = String::from_utf8_lossy(&output.stdout);
     for part in ["not ready: validated root keys", ". 20326 (algorithm 8) valid", ". 38696 (algorithm 8) valid"] {

@@ -3,6 +3,25 @@
 //! Checks what OpenSSL's `d2i_X509` and `d2i_PUBKEY` check before Postfix accepts a full TLSA record: the
 //! structure, no octet left over, and a key of a kind that can be used. Never verifies a signature.
 
+/// What DANE looks at in a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateParts<'a> {
+    /// Content of the issuer's distinguished name.
+    pub issuer: &'a [u8],
+    /// SubjectPublicKeyInfo, tag and length included: what selector 1 selects (RFC 6698 §2.1.2).
+    pub key: &'a [u8],
+}
+
+/// The parts of a certificate, where it is one.
+pub fn parts(octets: &[u8]) -> Option<CertificateParts<'_>> {
+    certificate(octets)
+}
+
+/// The content of a SubjectPublicKeyInfo, where it is one.
+pub fn key_content(octets: &[u8]) -> Option<&[u8]> {
+    is_public_key_info(octets).then(|| Reader(octets).take(tag::SEQUENCE))?
+}
+
 /// Tags that occur in what is checked here.
 mod tag {
     pub const BOOLEAN: u8 = 0x01;
@@ -39,7 +58,7 @@ pub fn is_public_key_info(octets: &[u8]) -> bool {
     reader.take(tag::SEQUENCE).and_then(public_key_info).is_some() && reader.is_empty()
 }
 
-fn certificate(octets: &[u8]) -> Option<()> {
+fn certificate(octets: &[u8]) -> Option<CertificateParts<'_>> {
     let mut outer = Reader(octets);
     let mut certificate = Reader(outer.take(tag::SEQUENCE)?);
     let mut tbs = Reader(certificate.take(tag::SEQUENCE)?);
@@ -53,14 +72,17 @@ fn certificate(octets: &[u8]) -> Option<()> {
     }
     tbs.take(tag::INTEGER).filter(|serial| !serial.is_empty())?;
     algorithm(tbs.take(tag::SEQUENCE)?)?;
-    distinguished_name(tbs.take(tag::SEQUENCE)?)?;
+    let issuer = tbs.take(tag::SEQUENCE)?;
+    distinguished_name(issuer)?;
     let mut validity = Reader(tbs.take(tag::SEQUENCE)?);
     for _ in 0..2 {
         validity.take(tag::UTC_TIME).or_else(|| validity.take(tag::GENERALIZED_TIME))?;
     }
     validity.end()?;
     distinguished_name(tbs.take(tag::SEQUENCE)?)?;
+    let at_key = tbs.0;
     public_key_info(tbs.take(tag::SEQUENCE)?)?;
+    let key = at_key.get(..at_key.len() - tbs.0.len())?;
     tbs.take(tag::ISSUER_ID);
     tbs.take(tag::SUBJECT_ID);
     if let Some(list) = tbs.take(tag::EXTENSIONS) {
@@ -68,7 +90,8 @@ fn certificate(octets: &[u8]) -> Option<()> {
     }
     tbs.end()?;
     certificate.end()?;
-    outer.end()
+    outer.end()?;
+    Some(CertificateParts { issuer, key })
 }
 
 fn distinguished_name(content: &[u8]) -> Option<()> {
@@ -233,6 +256,8 @@ mod tests {
             assert!(is_public_key_info(&key), "{name}");
             assert!(!is_certificate(&key), "{name}");
             assert!(!is_public_key_info(&certificate), "{name}");
+            assert_eq!(parts(&certificate).map(|parts| parts.key), Some(&*key), "{name}");
+            assert!(key_content(&key).is_some_and(|content| key.ends_with(content)), "{name}");
         }
     }
 

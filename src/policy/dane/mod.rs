@@ -3,7 +3,7 @@
 //! In: validated answers. Out: what each host has, and the verdict over all. Never sees a bogus answer, and
 //! never asks for TLSA records in a zone that is not known to be signed.
 
-mod der;
+pub(in crate::policy) mod der;
 pub(in crate::policy) mod host;
 mod hosts;
 pub mod mx;

@@ -187,11 +187,16 @@ fn remedy(failure: &Failure, zone: &str) -> String {
     match &failure.cause {
         Cause::Bogus(bogus) => bogus_remedy(bogus, failure, zone),
         Cause::Timeout => format!("the name servers of {zone} have to answer; they are silent, as seen from here"),
-        Cause::ServFail => format!("the name servers of {zone} have to answer without error"),
+        Cause::ServFail => {
+            format!("the name servers of {zone} have to answer without error: SERVFAIL is a fault of theirs")
+        }
+        Cause::ErrorCode(code) => format!("the name servers of {zone} have to serve it to everybody, without {code}"),
         Cause::Lame => {
             format!("the servers to which {zone} is delegated have to serve it, or the delegation to change")
         }
-        Cause::NoServers => format!("the name servers of {zone} need addresses that can be reached from here"),
+        Cause::NoServers => {
+            format!("the name servers of {zone} need addresses that can be reached from here, over TCP as well as UDP")
+        }
         Cause::Malformed => format!("the name servers of {zone} have to send well-formed answers"),
         Cause::AliasChain => "the CNAME and DNAME records on the way have to end at a name, soon".to_owned(),
         Cause::Budget(_) => "the delegations and aliases on the way have to become fewer".to_owned(),
@@ -205,8 +210,8 @@ fn bogus_remedy(bogus: &Bogus, failure: &Failure, zone: &str) -> String {
         Bogus::Expired { .. } => format!("{zone} has to be signed again: see why its signer stopped"),
         Bogus::NotYetValid { .. } => format!("the clock of the signer of {zone} is ahead, or the clock here is behind"),
         Bogus::MissingSignature { .. } => format!(
-            "{zone} is signed according to its DS records: it has to be signed in full, or a middlebox that removes \
-             signatures has to go"
+            "{zone} is signed according to its DS records: it has to be signed in full, its servers have to take EDNS, \
+             and a middlebox that removes signatures has to go"
         ),
         Bogus::BadSignature { .. } => {
             format!("{zone} has to be signed again: its data was changed after signing, or on the way")

@@ -5,6 +5,7 @@
 //! at the root with nothing remembered.
 
 mod advice;
+mod live;
 mod model;
 mod recorder;
 mod sections;
@@ -13,14 +14,19 @@ pub mod text;
 mod tree;
 mod words;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
-use hickory_proto::rr::{Name, RecordType};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use hickory_proto::rr::rdata::TLSA;
+use hickory_proto::rr::{Name, RData, RecordType};
+use rustls::RootCertStore;
 
 pub use model::*;
 
+use self::live::{Duty, Target};
 use self::recorder::Recorder;
 use self::sts::StsLook;
 use self::words::HostFacts;
@@ -36,8 +42,8 @@ use crate::cache::DaneVerdict;
 use crate::cache::entry::DaneEntry;
 use crate::clock::Instant;
 use crate::config::{MapOptions, Override};
-use crate::dns::{Inspect, Security, StepTrust, ZoneStep};
-use crate::limits::{EXPLAIN_TIME, EXPLAIN_ZONES, MX_HOSTS_AT_ONCE};
+use crate::dns::{Inspect, Lookup, Security, StepTrust, ZoneStep};
+use crate::limits::{EXPLAIN_ZONES, MX_HOSTS_AT_ONCE};
 use crate::names::{Domain, NextHop, NotADestination, SMTP_PORT};
 
 /// What a fresh look is taken with. One for each look: what it learns must not make the next one less fresh.
@@ -47,6 +53,10 @@ pub struct Looker {
     pub dns: Arc<dyn Inspect>,
     /// A client for policy files that asks that resolver.
     pub fetch: Arc<dyn Fetch>,
+    /// The CAs that count, for MX hosts under an MTA-STS policy.
+    pub roots: Arc<RootCertStore>,
+    /// How long lookups may take; what is not known by then is told as not known.
+    pub patience: Duration,
 }
 
 /// What is asked: a next hop, at a map with these options.
@@ -58,21 +68,32 @@ pub struct Question<'a> {
     pub map_name: &'a str,
     /// Its options.
     pub map: &'a MapOptions,
+    /// Connect to each MX host, too.
+    pub check_mx: bool,
 }
 
-/// Explains. Ends within [`EXPLAIN_TIME`] and a little.
+/// Explains. Ends within the looker's patience and [`EXPLAIN_CHAIN_TIME`]; with checks of MX hosts, [`CHECK_TIME`]
+/// later.
+///
+/// [`EXPLAIN_CHAIN_TIME`]: crate::limits::EXPLAIN_CHAIN_TIME
+/// [`CHECK_TIME`]: crate::limits::CHECK_TIME
 pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -> Explanation {
-    let Question { hop, map_name, map } = question;
+    let Question { hop, map_name, map, check_mx } = question;
     let begun = engine.clock().instant();
     let survey = engine.survey(hop, map, engine.clock().stamp());
-    let dns = Recorder::new(Arc::clone(&looker.dns), begun + EXPLAIN_TIME);
-    let look = Look { engine, looker, hop, dns, survey, until: begun + EXPLAIN_TIME };
+    let until = begun + looker.patience;
+    let dns = Recorder::new(Arc::clone(&looker.dns), until);
+    let look = Look { engine, looker, hop, dns, survey, until };
     let (mut report, sts) = tokio::join!(look.dane(), look.sts());
     look.late_hosts(&mut report).await;
     let chain = look.chain(&report).await;
     let fresh = look.conclude(map, &report, sts.as_ref());
     let standing = look.survey.at_hand.as_ref().unwrap_or(&fresh);
-    let hosts = report.hosts.iter().map(|host| look.host(host, &report, &standing.outcome)).collect();
+    let mut hosts: Vec<HostSection> =
+        report.hosts.iter().map(|host| look.host(host, &report, &standing.outcome)).collect();
+    if check_mx {
+        look.check_hosts(&report, &mut hosts).await;
+    }
     let overridden = look.survey.override_.is_some();
     let source = match (overridden, look.survey.at_hand.is_some()) {
         (true, _) => Source::Override,
@@ -315,6 +336,66 @@ impl Look<'_> {
             tlsa,
             failure: host.failure.as_ref().map(sections::failure),
             delivery: words::delivery(outcome, &facts),
+            live: Vec::new(),
         }
+    }
+
+    /// Looks at each host itself, and takes note.
+    async fn check_hosts(&self, report: &DaneReport, hosts: &mut [HostSection]) {
+        let mut targets = Vec::new();
+        for (host, section) in report.hosts.iter().zip(&*hosts) {
+            targets.push(self.target(host, section, report));
+        }
+        let targets = join_all(targets).await;
+        let checks = live::check(targets, &self.looker.roots, self.engine.clock()).await;
+        for (section, checks) in hosts.iter_mut().zip(checks) {
+            section.live = checks;
+        }
+    }
+
+    /// What a host has to show, by what Postfix does with it.
+    async fn target(&self, host: &HostReport, section: &HostSection, report: &DaneReport) -> Target {
+        let name = host.host.to_name();
+        let (four, six) = tokio::join!(self.dns.lookup(&name, RecordType::A), self.dns.lookup(&name, RecordType::AAAA));
+        let records = [six, four].into_iter().flatten().flat_map(|answer| answer.records().to_vec());
+        let addresses = records.filter_map(|record| match record {
+            RData::A(a) => Some(IpAddr::V4(a.0)),
+            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+            _ => None,
+        });
+        let base = host.base.clone().unwrap_or_else(|| host.host.clone());
+        let by_dane = host.status == HostStatus::Usable && self.survey.uses_dane;
+        let duty = match section.delivery.kind {
+            DeliveryKind::Authenticated | DeliveryKind::Encrypted if by_dane => {
+                Duty::Dane { records: self.tlsa(&base), names: self.reference_names(host, &base, report) }
+            }
+            DeliveryKind::Authenticated | DeliveryKind::NotUsed => Duty::MtaSts,
+            DeliveryKind::Encrypted => Duty::Tls,
+            DeliveryKind::ClearPossible | DeliveryKind::Deferred => Duty::None,
+        };
+        Target { host: host.host.clone(), sni: base, addresses: addresses.collect(), port: self.port(), duty }
+    }
+
+    fn tlsa(&self, base: &Domain) -> Vec<TLSA> {
+        let owner = tlsa_name(&base.to_name(), self.port());
+        let answer = owner.and_then(|owner| self.dns.outcome(&owner, RecordType::TLSA)).and_then(Result::ok);
+        let records = answer.map(|answer| answer.records().to_vec()).unwrap_or_default();
+        let records = records.into_iter().filter_map(|record| match record {
+            RData::TLSA(record) => Some(record),
+            _ => None,
+        });
+        records.collect()
+    }
+
+    /// The names that a certificate under a DANE-TA record may be for (RFC 7672 §3.2.2).
+    fn reference_names(&self, host: &HostReport, base: &Domain, report: &DaneReport) -> Vec<Domain> {
+        let mut names = vec![base.clone(), host.host.clone()];
+        if let NextHop::Domain { domain, .. } = self.hop
+            && report.mx.is_some_and(Security::is_secure)
+        {
+            names.push(domain.clone());
+        }
+        names.dedup();
+        names
     }
 }

@@ -39,6 +39,14 @@ pub struct Explanation {
     pub took: f64,
 }
 
+impl Explanation {
+    /// Whether some MX host was looked at and would not get mail at any of its addresses.
+    pub fn has_failing_host(&self) -> bool {
+        let looked_at = self.hosts.iter().filter(|host| !host.live.is_empty());
+        looked_at.into_iter().any(|host| host.live.iter().all(|check| !check.passed))
+    }
+}
+
 /// The answer in one word; the exit code of `postseal explain` follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -172,6 +180,23 @@ pub struct HostSection {
     pub failure: Option<FailureSection>,
     /// What Postfix does with it.
     pub delivery: Delivery,
+    /// What it showed at each of its addresses, where it was looked at (`--check-mx`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub live: Vec<LiveCheck>,
+}
+
+/// A look at one address of an MX host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LiveCheck {
+    /// Address and port.
+    pub address: String,
+    /// Whether mail would be delivered there, as far as TLS is concerned.
+    pub passed: bool,
+    /// Why, or why not.
+    pub text: String,
+    /// TLS version and cipher suite, where TLS came about.
+    pub tls: Option<String>,
 }
 
 /// A TLSA record.

@@ -1,8 +1,8 @@
 //! An explanation as a tree for people to read. Pure.
 
 use super::model::{
-    Answer, CacheSection, DeliveryKind, DsSection, Explanation, HostSection, KeySection, Looked, LookedOutcome,
-    MxSection, PolicySection, Source, StsSection, TlsaSection, Verdict, ZoneSection, ZoneState,
+    Answer, CacheSection, DeliveryKind, DsSection, Explanation, FailureSection, HostSection, KeySection, LiveCheck,
+    Looked, LookedOutcome, MxSection, PolicySection, Source, StsSection, TlsaSection, Verdict, ZoneSection, ZoneState,
 };
 pub use super::tree::Style;
 use super::tree::{Node, Tone};
@@ -115,9 +115,12 @@ fn host(host: &HostSection) -> Node {
     };
     let head = format!("{} {}: {word}:", host.preference, host.host);
     let mut node = Node::new(head, tone, host.delivery.text.as_str());
-    if let Some(failure) = &host.failure {
+    let told_below =
+        |failure: &FailureSection| host.lookups.iter().any(|looked| looked.failure.as_ref() == Some(failure));
+    if let Some(failure) = host.failure.as_ref().filter(|failure| !told_below(failure)) {
         node.push(Node::new("cannot be found out:", Tone::Bad, failure.to_string()));
     }
+    node.extend(host.live.iter().map(live));
     node.extend(host.lookups.iter().filter(|looked| looked.rtype != "TLSA").map(looked_up));
     if let Some(base) = &host.base {
         node.push(Node::plain(format!("TLSA base domain: {base}")));
@@ -136,13 +139,21 @@ fn host(host: &HostSection) -> Node {
 
 fn looked_up(looked: &Looked) -> Node {
     if let Some(failure) = &looked.failure {
-        return Node::new(format!("{} {}:", looked.name, looked.rtype), Tone::Bad, failure.to_string());
+        let (head, text) = (format!("{} {}:", looked.name, looked.rtype), failure.to_string());
+        let text = text.strip_prefix(&head).unwrap_or(&text).trim_start();
+        return Node::new(head.as_str(), Tone::Bad, text);
     }
     let records = match looked.records.as_slice() {
         [] => String::new(),
         records => format!(" {}", records.join(", ")),
     };
     Node::plain(format!("{} {}:{records} ({}{})", looked.name, looked.rtype, state(looked.outcome), ttl(looked)))
+}
+
+fn live(check: &LiveCheck) -> Node {
+    let tls = check.tls.as_ref().map_or_else(String::new, |tls| format!(" ({tls})"));
+    let (word, tone) = if check.passed { ("passes", Tone::Good) } else { ("fails", Tone::Bad) };
+    Node::new(format!("{} {word}:", check.address), tone, format!("{}{tls}", check.text))
 }
 
 fn tlsa(record: &TlsaSection) -> Node {

@@ -311,7 +311,9 @@ impl Core {
 
 /// Whether the servers answered, none with anything of use.
 fn all_useless(reply: &Result<Reply, AskError>) -> bool {
-    reply.as_ref().is_err_and(|error| matches!(error.cause, Cause::ServFail | Cause::Lame | Cause::Malformed))
+    reply.as_ref().is_err_and(|error| {
+        matches!(error.cause, Cause::ServFail | Cause::ErrorCode(_) | Cause::Lame | Cause::Malformed)
+    })
 }
 
 /// How long a name that turned out to be no zone cut is not probed again.

@@ -99,7 +99,7 @@ pub struct Reply {
 #[error("{cause}")]
 pub struct AskError {
     /// What went wrong, the most telling of all that did: [`Cause::Bogus`], [`Cause::Lame`],
-    /// [`Cause::ServFail`], [`Cause::Malformed`], [`Cause::Timeout`], [`Cause::NoServers`],
+    /// [`Cause::ServFail`], [`Cause::ErrorCode`], [`Cause::Malformed`], [`Cause::Timeout`], [`Cause::NoServers`],
     /// [`Cause::Budget`] or [`Cause::Network`].
     pub cause: Cause,
     /// The server it went wrong at, where there was one.

@@ -255,7 +255,10 @@ impl Progress {
             Some(Some(Fault::Rejected(rejection))) => match rejection {
                 Rejection::Lame => Cause::Lame,
                 Rejection::Malformed => Cause::Malformed,
-                _ => Cause::ServFail,
+                Rejection::Refused => Cause::ErrorCode("REFUSED"),
+                Rejection::NotImp => Cause::ErrorCode("NOTIMP"),
+                Rejection::FormErr => Cause::ErrorCode("FORMERR"),
+                Rejection::ServFail | Rejection::Bogus(_) => Cause::ServFail,
             },
             Some(None) if self.no_socket => Cause::Network,
             Some(None) => Cause::Timeout,

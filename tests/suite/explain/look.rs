@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use postseal::limits::EXPLAIN_TIME;
 use postseal::policy::explain::{DeliveryKind, Verdict, ZoneState};
 
 use super::Setting;
 use crate::support::lab::Lab;
 use crate::support::mail::{STS, break_hosts, domain, foundation, host};
-use crate::support::policy_lab::{Host, enforce};
+use crate::support::policy_lab::{Host, ScriptedFetch, enforce};
 
 fn setting() -> Setting {
     let every = [
@@ -27,9 +28,9 @@ fn setting() -> Setting {
     zones.push(domain("sts.com", false, &[host::INSECURE, host::NONE]).records(STS));
     let lab = Lab::in_memory(zones);
     break_hosts(&lab.world);
-    let setting = Setting::new(lab);
-    setting.fetch.set("sts.com", Host::Policy(Duration::ZERO, enforce(&["mx.plain.net"])));
-    setting
+    let fetch = ScriptedFetch::new(&lab);
+    fetch.set("sts.com", Host::Policy(Duration::ZERO, enforce(&["mx.plain.net"])));
+    Setting::with_fetch(lab, fetch, EXPLAIN_TIME)
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,7 +48,7 @@ async fn mx_lookup_rows() {
         (
             "MX server fails",
             |d| _ = d.fails("example.com", MX, Cause::ServFail),
-            "TEMP example.com: MX lookup: servers answer with errors",
+            "TEMP example.com: MX lookup: servers answer with an error, SERVFAIL",
         ),
         (
             "MX lookup times out",
@@ -237,7 +237,7 @@ async fn tlsa_rows() {
                 good(d);
                 d.fails(TLSA, RecordType::TLSA, Cause::ServFail);
             },
-            "TEMP example.com: mx.example.com: TLSA lookup: servers answer with errors",
+            "TEMP example.com: mx.example.com: TLSA lookup: servers answer with an error, SERVFAIL",
         ),
         (
             "aliased TLSA name",

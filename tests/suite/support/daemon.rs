@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -93,6 +93,13 @@ impl Daemon {
         assert!(terminate(&mut self.process).await);
         (self.process, self.listening, self.log) = spawn(&self.directory).await;
         self.socketmap = self.listening.get("socketmap").expect("it listens").clone();
+    }
+
+    /// Runs a command of the program beside it, with the same configuration.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
+        command.args(["--config", "postseal.toml"]).args(arguments);
+        command.current_dir(self.directory.path()).env_clear().output().await.unwrap()
     }
 
     pub async fn connect(&self) -> Client {

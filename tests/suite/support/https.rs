@@ -28,6 +28,18 @@ pub enum Certificate {
     OtherCa,
 }
 
+impl Certificate {
+    pub const ALL: [Self; 7] = [
+        Self::Good,
+        Self::WrongName,
+        Self::ParentName,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::SelfSigned,
+        Self::OtherCa,
+    ];
+}
+
 /// What a host says once TLS stands, or instead of it.
 #[derive(Clone, Debug)]
 pub enum Says {

@@ -11,8 +11,8 @@ use hyper::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, He
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::connect::{connect_any, connect_by_name};
 use super::proxy::{Proxy, ProxyRules, open_tunnel};
-use super::tls::{RootsError, client_config, handshake_error};
+use super::tls::{RootsError, client_config, handshake_error, trusted_roots};
 use super::{Fetch, FetchError, FetchedPolicy};
 use crate::clock::Clock;
 use crate::dns::{BoxFuture, Lookup};
@@ -54,26 +54,45 @@ pub struct HttpsFetch {
     lookup: Arc<dyn Lookup>,
     settings: FetchSettings,
     clock: Clock,
-    tls: RwLock<Arc<ClientConfig>>,
+    trusted: RwLock<Trusted>,
+}
+
+/// Whom it believes.
+#[derive(Clone)]
+struct Trusted {
+    roots: Arc<RootCertStore>,
+    tls: Arc<ClientConfig>,
+}
+
+impl Trusted {
+    fn read(settings: &FetchSettings, clock: &Clock) -> Result<Self, RootsError> {
+        let roots = Arc::new(trusted_roots(settings.ca_file.as_deref())?);
+        Ok(Self { tls: client_config(Arc::clone(&roots), clock)?, roots })
+    }
 }
 
 impl HttpsFetch {
     /// A client; reads the CA file.
     pub fn new(lookup: Arc<dyn Lookup>, settings: FetchSettings, clock: Clock) -> Result<Self, RootsError> {
-        let tls = RwLock::new(client_config(settings.ca_file.as_deref(), &clock)?);
-        Ok(Self { lookup, settings, clock, tls })
+        let trusted = RwLock::new(Trusted::read(&settings, &clock)?);
+        Ok(Self { lookup, settings, clock, trusted })
     }
 
     /// The same client, its addresses from another resolver.
     pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
-        let tls = RwLock::new(Arc::clone(&self.tls.read()));
-        Self { lookup, settings: self.settings.clone(), clock: self.clock.clone(), tls }
+        let trusted = RwLock::new(self.trusted.read().clone());
+        Self { lookup, settings: self.settings.clone(), clock: self.clock.clone(), trusted }
+    }
+
+    /// The CAs that count.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.trusted.read().roots)
     }
 
     /// Reads the CA file again; after an error, the old CAs stay.
     pub fn reload_roots(&self) -> Result<(), RootsError> {
-        let fresh = client_config(self.settings.ca_file.as_deref(), &self.clock)?;
-        *self.tls.write() = fresh;
+        let fresh = Trusted::read(&self.settings, &self.clock)?;
+        *self.trusted.write() = fresh;
         Ok(())
     }
 
@@ -107,7 +126,7 @@ impl HttpsFetch {
     }
 
     async fn handshake(&self, host: &Domain, stream: TcpStream) -> Result<TlsStream<TcpStream>, FetchError> {
-        let connector = TlsConnector::from(Arc::clone(&self.tls.read()));
+        let connector = TlsConnector::from(Arc::clone(&self.trusted.read().tls));
         let name = ServerName::try_from(host.as_str().to_owned())
             .map_err(|_| FetchError::Certificate("no host name to verify".into()))?;
         connector.connect(name, stream).await.map_err(|error| handshake_error(&error))

@@ -15,6 +15,7 @@ use crate::names::Domain;
 
 pub use https::{FetchSettings, HttpsFetch};
 pub use proxy::{NotAProxy, Proxy, ProxyRules};
+pub(in crate::policy) use tls::certificate_text;
 pub use tls::{RootsError, trusted_roots};
 
 /// Whoever can fetch `https://mta-sts.<domain>/.well-known/mta-sts.txt`: the real client, and scripts in tests.

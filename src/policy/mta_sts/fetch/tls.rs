@@ -12,6 +12,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::FetchError;
 use crate::clock::Clock;
+use crate::dns::Date;
 
 /// Why there are no CAs to verify policy hosts with.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +46,7 @@ pub fn trusted_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError
 }
 
 /// For connections to policy hosts.
-pub(super) fn client_config(ca_file: Option<&Path>, clock: &Clock) -> Result<Arc<ClientConfig>, RootsError> {
-    let roots = trusted_roots(ca_file)?;
+pub(super) fn client_config(roots: Arc<RootCertStore>, clock: &Clock) -> Result<Arc<ClientConfig>, RootsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let time = Arc::new(Now(clock.clone()));
     let mut config = ClientConfig::builder_with_details(provider, time)
@@ -70,17 +70,37 @@ pub(super) fn handshake_error(error: &io::Error) -> FetchError {
     }
 }
 
-fn certificate_text(error: &CertificateError) -> String {
+pub(in crate::policy) fn certificate_text(error: &CertificateError) -> String {
+    let date = |time: UnixTime| Date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired".to_owned(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not yet valid".to_owned(),
-        CertificateError::UnknownIssuer => "issued by an unknown CA".to_owned(),
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "for another name".to_owned()
+        CertificateError::Expired => "expired".to_owned(),
+        CertificateError::ExpiredContext { not_after, .. } => format!("expired on {}", date(*not_after)),
+        CertificateError::NotValidYet => "not yet valid".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("not yet valid: valid from {}", date(*not_before))
         }
+        CertificateError::UnknownIssuer => "issued by an unknown CA".to_owned(),
+        // Two CAs of one name, or a certificate that was changed.
+        CertificateError::BadSignature => "not signed by the CA that it names".to_owned(),
+        CertificateError::NotValidForName => "for another name".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => match names(presented) {
+            names if names.is_empty() => "for no host name".to_owned(),
+            names => format!("for another name: {names}"),
+        },
         other => other.to_string(),
     }
 }
+
+/// The names in a certificate, a few of them, without what the library writes around them (`DnsName("…")`).
+fn names(presented: &[String]) -> String {
+    let bare = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name));
+    // A stranger wrote them: nothing but what names are made of gets through.
+    let bare = bare.filter(|name| name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._*:".contains(&octet)));
+    bare.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ")
+}
+
+/// Names of a certificate that an error tells.
+const NAMES_SHOWN: usize = 3;
 
 /// Our clock, in the form that rustls asks for.
 #[derive(Debug)]

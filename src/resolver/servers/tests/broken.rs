@@ -11,7 +11,12 @@ const B: &str = "199.9.14.201";
 
 #[tokio::test(start_paused = true)]
 async fn after_an_error_the_next_server_is_asked_at_once_and_the_bad_one_is_left_alone() {
-    for (rcode, cause) in [(2, Cause::ServFail), (5, Cause::ServFail), (4, Cause::ServFail), (1, Cause::ServFail)] {
+    for (rcode, cause) in [
+        (2, Cause::ServFail),
+        (5, Cause::ErrorCode("REFUSED")),
+        (4, Cause::ErrorCode("NOTIMP")),
+        (1, Cause::ErrorCode("FORMERR")),
+    ] {
         let world = World::new();
         world.put(A, move |seen: &Seen| after(10, seen.answer(rcode)));
         world.put_good(B, 10);
@@ -64,7 +69,7 @@ async fn a_server_that_breaks_on_edns_is_asked_without_and_that_is_remembered() 
         let mut signed = question("three.example.");
         signed.edns_required = true;
         let error = ask(&exchanger, &[A], &signed).await.expect_err("no signatures to be had");
-        assert_eq!(error.cause, Cause::ServFail, "code {rcode}");
+        assert!(matches!(error.cause, Cause::ServFail | Cause::ErrorCode(_)), "code {rcode}: {error}");
         tokio::time::sleep(Duration::from_secs(1_000)).await;
         world.put_good(A, 10);
         world.take_log();
