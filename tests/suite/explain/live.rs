@@ -89,9 +89,9 @@ async fn serve(stream: TcpStream, manner: Manner, config: Arc<ServerConfig>) -> 
         _ => stream.write_all(b"220 go ahead\r\n").await?,
     }
     let mut tls = tokio_rustls::TlsAcceptor::from(config).accept(stream.into_inner()).await?;
-    let mut farewell = Vec::new();
-    tls.read_to_end(&mut farewell).await?;
-    assert_eq!(farewell, b"QUIT\r\n", "no mail, nothing but good-bye");
+    let mut farewell = [0; 6];
+    tls.read_exact(&mut farewell).await?;
+    assert_eq!(&farewell, b"QUIT\r\n", "no mail, nothing but good-bye");
     Ok(())
 }
 
