@@ -368,23 +368,27 @@ fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ForwardServ
 }
 
 fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    values::parsed(deserializer, "a proxy like `http://proxy.example.com:3128`", |text| {
+    secret_url(deserializer, "a proxy like `http://proxy.example.com:3128`", |text| {
         let authority = text.strip_prefix("http://")?.trim_end_matches('/');
         let (_, port) = authority.rsplit_once(':')?;
         let valid = port.parse::<u16>().is_ok() && authority.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         valid.then(|| text.to_owned())
     })
-    .map(Some)
+}
+
+fn shared_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SharedUrl>, D::Error> {
+    secret_url(deserializer, shared_url::EXPECTED, SharedUrl::parse)
 }
 
 /// Unlike [`values::parsed`], errors do not quote the password.
-fn shared_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SharedUrl>, D::Error> {
-    let text = values::parsed(deserializer, shared_url::EXPECTED, |text| Some(text.to_owned()))?;
-    let wrong = || {
-        let masked = shared_url::masked(&text);
-        de::Error::invalid_value(de::Unexpected::Str(&masked), &shared_url::EXPECTED)
-    };
-    SharedUrl::parse(&text).ok_or_else(wrong).map(Some)
+fn secret_url<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, D::Error> {
+    let text = values::parsed(deserializer, expected, |text| Some(text.to_owned()))?;
+    let wrong = || de::Error::invalid_value(de::Unexpected::Str(&shared_url::masked(&text)), &expected);
+    parse(&text).ok_or_else(wrong).map(Some)
 }
 
 #[cfg(test)]
@@ -491,6 +495,7 @@ mod tests {
             ("[resolver]\ncache-bytes = \"1kB\"", &["resolver.cache-bytes", "1MiB"]),
             ("[resolver]\nupstream-port = 0", &["resolver.upstream-port", "1 to 65535"]),
             ("[mta-sts]\nproxy = \"socks5://x\"", &["mta-sts.proxy", "socks5://x"]),
+            ("[mta-sts]\nproxy = \"https://me:secret@x:1\"", &["mta-sts.proxy", "https://me:***@x:1"]),
             ("[store]\nshared = \"http://x\"", &["store.shared", "http://x", "redis+sentinel://"]),
             ("[store]\nshared = \"redis://u:secret@h:x\"", &["store.shared", "redis://u:***@h:x"]),
             ("[maps.x]\nreport-level = \"dane\"", &["maps.x.report-level", "dane", "encrypt"]),

@@ -4,6 +4,7 @@ mod fake;
 mod real;
 mod server;
 mod setting;
+mod whole;
 
 use std::time::Duration;
 
