@@ -44,7 +44,9 @@ report "a reload is no restart" "$pid" "$(property postseal MainPID)"
 
 failed=0
 systemctl restart postseal &
-while [ -n "$(jobs -r)" ]; do [ "$(ask partner.example)" = "OK encrypt" ] || failed=$((failed + 1)); done
+answered() { [ "$(ask partner.example)" = "OK encrypt" ]; }
+# Twice, as Postfix asks: a connection that was taken and not yet read ends with the old process.
+while [ -n "$(jobs -r)" ]; do answered || answered || failed=$((failed + 1)); done
 report "no lookup fails while it restarts" "0 other" "$failed $([ "$pid" = "$(property postseal MainPID)" ] || echo other)"
 
 pid=$(property postseal MainPID)
