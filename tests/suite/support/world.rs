@@ -1,7 +1,7 @@
 //! The test world: zones, the servers that serve them, and what is wrong with them. Knows nothing of sockets:
 //! one question in, one [`Action`] out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct World {
     /// Seconds since 1970 at which all good signatures are valid.
     pub now: i64,
     zones: RwLock<BTreeMap<DnsName, Zone>>,
-    hosts: RwLock<HashMap<IpAddr, Vec<DnsName>>>,
+    hosts: RwLock<HashMap<IpAddr, HashSet<DnsName>>>,
     faults: Mutex<Vec<(On, Fault)>>,
     asked: Mutex<Vec<Asked>>,
     signatures: Mutex<HashMap<SignatureKey, Vec<Rdata>>>,
@@ -80,11 +80,11 @@ impl World {
             .flat_map(|zone| zone.nameservers.iter().cloned())
             .filter(|(_, all)| !all.is_empty())
             .collect();
-        let mut hosts: HashMap<IpAddr, Vec<DnsName>> = HashMap::new();
+        let mut hosts: HashMap<IpAddr, HashSet<DnsName>> = HashMap::new();
         for zone in zones.values_mut() {
             for (server, own) in &zone.nameservers {
                 for address in if own.is_empty() { named.get(server).unwrap_or(own) } else { own } {
-                    hosts.entry(*address).or_default().push(zone.name.clone());
+                    hosts.entry(*address).or_default().insert(zone.name.clone());
                 }
             }
         }
@@ -121,7 +121,7 @@ impl World {
 
     /// Lets a server serve one more zone.
     pub fn host(&self, server: IpAddr, zone: &str) {
-        self.hosts.write().entry(server).or_default().push(zone.into());
+        self.hosts.write().entry(server).or_default().insert(zone.into());
     }
 
     /// All questions so far, and forgets them.
@@ -195,13 +195,12 @@ impl World {
     ) -> Option<&'z Zone> {
         let hosts = self.hosts.read();
         let hosted = hosts.get(&server)?;
-        let mut fitting: Vec<&DnsName> = hosted.iter().filter(|zone| question.name.is_at_or_below(zone)).collect();
-        fitting.sort_by_key(|zone| std::cmp::Reverse(zone.labels().len()));
+        let mut fitting: Vec<DnsName> = question.name.and_ancestors().filter(|above| hosted.contains(above)).collect();
         // The DS of an apex is the parent's, where the parent is here too (RFC 4035 §3.1.4.1).
-        if question.rtype == rtype::DS && fitting.len() > 1 && *fitting[0] == question.name {
+        if question.rtype == rtype::DS && fitting.len() > 1 && fitting[0] == question.name {
             fitting.remove(0);
         }
-        zones.get(*fitting.first()?)
+        zones.get(fitting.first()?)
     }
 
     fn send(
