@@ -32,28 +32,47 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// Sorts what was read by kind; what is not understood is left out, with one warning.
-pub(super) fn sort(entries: Vec<(Vec<u8>, Vec<u8>)>, report: Report) -> (HashMap<String, Vec<u8>>, Loaded) {
-    let mut blobs = HashMap::new();
-    let mut loaded = Loaded { report, ..Loaded::default() };
-    for (key, value) in entries {
+/// What was read, by kind.
+#[derive(Default)]
+pub(super) struct Sorted {
+    pub blobs: HashMap<String, Vec<u8>>,
+    pub sts: Vec<(Domain, StsEntry)>,
+    pub dane: Vec<(NextHop, DaneEntry)>,
+    /// Entries that are not understood.
+    pub skipped: u64,
+}
+
+impl Sorted {
+    /// Takes in an entry; what is not understood is left out.
+    pub fn take(&mut self, key: &[u8], value: &[u8]) {
         let understood = match key.split_first() {
-            Some((&KEY_STS, name)) => domain(name).zip(decode(&value)).map(|pair| loaded.sts.push(pair)),
-            Some((&KEY_DANE, name)) => NextHop::parse(name).ok().zip(decode(&value)).map(|pair| loaded.dane.push(pair)),
+            Some((&KEY_STS, name)) => domain(name).zip(decode(value)).map(|pair| self.sts.push(pair)),
+            Some((&KEY_DANE, name)) => NextHop::parse(name).ok().zip(decode(value)).map(|pair| self.dane.push(pair)),
             Some((&KEY_BLOB, name)) => {
-                std::str::from_utf8(name).ok().map(|name| drop(blobs.insert(name.to_owned(), value)))
+                std::str::from_utf8(name).ok().map(|name| drop(self.blobs.insert(name.to_owned(), value.to_vec())))
             }
             _ => None,
         };
-        if understood.is_none() {
-            loaded.skipped += 1;
+        self.skipped += u64::from(understood.is_none());
+    }
+
+    /// Takes in what another has.
+    pub fn append(&mut self, mut other: Self) {
+        self.blobs.extend(other.blobs);
+        self.sts.append(&mut other.sts);
+        self.dane.append(&mut other.dane);
+        self.skipped += other.skipped;
+    }
+
+    /// Blobs, and the rest with the store's state; says once what was not understood.
+    pub fn finish(self, report: Report) -> (HashMap<String, Vec<u8>>, Loaded) {
+        let Self { blobs, sts, dane, skipped } = self;
+        if skipped > 0 {
+            metrics::counter!(STORE_DAMAGED_ENTRIES).increment(skipped);
+            tracing::warn!(skipped, "stored entries that cannot be understood are skipped");
         }
+        (blobs, Loaded { sts, dane, skipped, report })
     }
-    if loaded.skipped > 0 {
-        metrics::counter!(STORE_DAMAGED_ENTRIES).increment(loaded.skipped);
-        tracing::warn!(skipped = loaded.skipped, "stored entries that cannot be understood are skipped");
-    }
-    (blobs, loaded)
 }
 
 fn domain(name: &[u8]) -> Option<Domain> {

@@ -78,10 +78,7 @@ impl Frame {
 
     /// The record that `bytes` are exactly; nothing where they do not check.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        match parse(bytes) {
-            Parsed::Frame(frame, length) if length == bytes.len() => Some(frame),
-            _ => None,
-        }
+        Record::only(bytes).map(Record::to_frame)
     }
 
     /// The key, where the record has one.
@@ -98,16 +95,65 @@ pub(super) fn fits(key: &[u8], value: &[u8]) -> bool {
     key.len() <= STORE_KEY_BYTES && value.len() <= STORE_VALUE_BYTES
 }
 
-enum Parsed {
-    /// A record of so many octets.
-    Frame(Frame, usize),
+enum Parsed<'a> {
+    /// A record.
+    Record(Record<'a>),
     /// The beginning of one that would need so many octets.
     Short(usize),
     /// Not a record.
     Damaged,
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+/// A record that checks, where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    /// See [`Frame::seq`].
+    pub seq: u64,
+    /// Empty in a commit mark.
+    pub key: &'a [u8],
+    /// What it says.
+    pub change: Change<'a>,
+    /// Octets of the whole record.
+    pub length: usize,
+}
+
+/// See [`Body`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change<'a> {
+    /// The key now has this value.
+    Put(&'a [u8]),
+    /// The key is gone.
+    Remove,
+    /// Everything up to here was written.
+    Commit(Census),
+}
+
+impl<'a> Record<'a> {
+    /// The record that `bytes` begin with; nothing where there is none that checks.
+    pub fn first(bytes: &'a [u8]) -> Option<Self> {
+        match parse(bytes) {
+            Parsed::Record(record) => Some(record),
+            Parsed::Short(_) | Parsed::Damaged => None,
+        }
+    }
+
+    /// The record that `bytes` are exactly.
+    pub fn only(bytes: &'a [u8]) -> Option<Self> {
+        Self::first(bytes).filter(|record| record.length == bytes.len())
+    }
+
+    fn to_frame(self) -> Frame {
+        let key = self.key.to_vec();
+        let body = match self.change {
+            Change::Put(value) => Body::Put { key, value: value.to_vec() },
+            Change::Remove => Body::Remove { key },
+            Change::Commit(census) => Body::Commit(census),
+        };
+        Frame { seq: self.seq, body }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Parsed<'_> {
     let Some(head) = bytes.first_chunk::<HEAD>() else {
         let known = bytes.len().min(MAGIC.len());
         return if bytes.get(..known) == MAGIC.get(..known) { Parsed::Short(HEAD) } else { Parsed::Damaged };
@@ -123,20 +169,20 @@ fn parse(bytes: &[u8]) -> Parsed {
     if crc32fast::hash(checked) != u32::from_le_bytes([c0, c1, c2, c3]) {
         return Parsed::Damaged;
     }
-    let key = bytes.get(HEAD..HEAD + key_length).unwrap_or_default().to_vec();
+    let key = bytes.get(HEAD..HEAD + key_length).unwrap_or_default();
     let value = bytes.get(HEAD + key_length..length).unwrap_or_default();
-    let body = match kind {
-        KIND_PUT => Body::Put { key, value: value.to_vec() },
-        KIND_REMOVE => Body::Remove { key },
+    let change = match kind {
+        KIND_PUT => Change::Put(value),
+        KIND_REMOVE => Change::Remove,
         KIND_COMMIT => match (value.first_chunk::<8>(), value.last_chunk::<8>()) {
             (Some(sts), Some(dane)) if value.len() == 16 => {
-                Body::Commit(Census { sts: u64::from_le_bytes(*sts), dane: u64::from_le_bytes(*dane) })
+                Change::Commit(Census { sts: u64::from_le_bytes(*sts), dane: u64::from_le_bytes(*dane) })
             }
             _ => return Parsed::Damaged,
         },
         _ => return Parsed::Damaged,
     };
-    Parsed::Frame(Frame { seq: u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]), body }, length)
+    Parsed::Record(Record { seq: u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]), key, change, length })
 }
 
 /// What a scan of a file of records finds.
@@ -169,11 +215,11 @@ impl<R: Read> Scanner<R> {
         loop {
             let pending = self.buffer.get(self.start..).unwrap_or_default();
             match parse(pending) {
-                Parsed::Frame(frame, length) if skipped == 0 => {
-                    self.start += length;
-                    return Ok(Some(Found::Frame(frame, length)));
+                Parsed::Record(record) if skipped == 0 => {
+                    self.start += record.length;
+                    return Ok(Some(Found::Frame(record.to_frame(), record.length)));
                 }
-                Parsed::Frame(..) => return Ok(Some(Found::Damage(skipped))),
+                Parsed::Record(_) => return Ok(Some(Found::Damage(skipped))),
                 Parsed::Short(length) if !self.ended => self.fill(length.min(FRAME_MAX))?,
                 Parsed::Short(_) | Parsed::Damaged if pending.is_empty() => {
                     return Ok((skipped > 0).then_some(Found::Tail(skipped)));

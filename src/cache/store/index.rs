@@ -26,26 +26,47 @@ struct Slot {
 }
 
 impl Index {
+    /// An empty index that hashes keys like others with the same `hasher`.
+    pub fn new(hasher: RandomState) -> Self {
+        Self { hasher, ..Self::default() }
+    }
+
     /// Takes note of a record that was written.
     pub fn apply(&mut self, frame: &Frame) {
         match &frame.body {
-            Body::Put { key, value } => {
-                // What a record takes beside its key and value is small change.
-                let bytes = u32::try_from(key.len() + value.len() + 32).unwrap_or(u32::MAX);
-                self.bytes += u64::from(bytes);
-                match self.slots.insert(self.hasher.hash_one(key), Slot { seq: frame.seq, bytes }) {
-                    Some(old) => self.bytes -= u64::from(old.bytes),
-                    None => self.count(key, 1),
-                }
-            }
-            Body::Remove { key } => {
-                if let Some(old) = self.slots.remove(&self.hasher.hash_one(key)) {
-                    self.bytes -= u64::from(old.bytes);
-                    self.count(key, -1);
-                }
-            }
+            Body::Put { key, value } => self.put(key, value.len(), frame.seq),
+            Body::Remove { key } => self.remove(key),
             Body::Commit(_) => {}
         }
+    }
+
+    /// There is a live entry of this key, with a value of so many octets.
+    pub fn put(&mut self, key: &[u8], value_length: usize, seq: u64) {
+        // What a record takes beside its key and value is small change.
+        let bytes = u32::try_from(key.len() + value_length + 32).unwrap_or(u32::MAX);
+        self.bytes += u64::from(bytes);
+        match self.slots.insert(self.hasher.hash_one(key), Slot { seq, bytes }) {
+            Some(old) => self.bytes -= u64::from(old.bytes),
+            None => self.count(key, 1),
+        }
+    }
+
+    /// There is no live entry of this key.
+    pub fn remove(&mut self, key: &[u8]) {
+        if let Some(old) = self.slots.remove(&self.hasher.hash_one(key)) {
+            self.bytes -= u64::from(old.bytes);
+            self.count(key, -1);
+        }
+    }
+
+    /// The position of the live record of a key.
+    pub fn seq_of(&self, key: &[u8]) -> Option<u64> {
+        self.seq_of_hash(self.hasher.hash_one(key))
+    }
+
+    /// Likewise, by the key's hash.
+    pub fn seq_of_hash(&self, hash: u64) -> Option<u64> {
+        self.slots.get(&hash).map(|slot| slot.seq)
     }
 
     /// Whether there is a live entry of this key.

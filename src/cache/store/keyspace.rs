@@ -6,14 +6,16 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 
 use super::fence::{Fence, Stopped};
-use super::frame::{Body, Census, Frame};
+use super::frame::{Body, Census, Change, Frame, Record};
 use super::log::{MaxBySeq, keep_newest, sync_directory};
 use crate::limits::{STORE_BATCH, STORE_OPEN_WAIT, STORE_WRITE_WAIT};
 
@@ -73,6 +75,19 @@ impl From<fjall::Error> for KeyspaceError {
     }
 }
 
+/// What is in the keyspace, without the values: enough to see whether it has what the log has.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    /// Hash of the key and position of each entry that is there.
+    pub entries: Vec<(u64, u64)>,
+    /// Keys that stand as removed.
+    pub removed: Vec<Vec<u8>>,
+    /// The position of the commit mark.
+    pub commit: Option<u64>,
+    /// Something could not be read.
+    pub damaged: bool,
+}
+
 /// What reading the keyspace gave.
 #[derive(Debug, Default)]
 pub(super) struct KeyspaceContents {
@@ -94,9 +109,9 @@ struct Tree {
 }
 
 impl Keyspace {
-    /// Opens the keyspace, or creates it, and reads it. Blocks. With `only_copy` it is tried even where the
-    /// last attempt ended the process.
-    pub fn open(store: &Path, only_copy: bool) -> Result<(Self, KeyspaceContents), KeyspaceError> {
+    /// Opens the keyspace, or creates it, and reads it through. Blocks. With `only_copy` it is tried even where the
+    /// last attempt ended the process. Keys are hashed by `hasher`.
+    pub fn open(store: &Path, only_copy: bool, hasher: RandomState) -> Result<(Self, Outline), KeyspaceError> {
         let marker = store.join(OPENING_FILE);
         if !only_copy && fs::metadata(&marker).is_ok_and(|marker| marker.len() >= OPENINGS) {
             return Err(KeyspaceError::Damaged(Damage::EndedTheProcess));
@@ -108,17 +123,28 @@ impl Keyspace {
             if !fs::exists(&directory)? {
                 create(&new, &directory)?;
             }
-            let (tree, contents) = open_and_read(&directory)?;
+            let tree = Tree::open(&directory)?;
+            let outline = tree.outline(&hasher);
             *held = Some(tree);
-            Ok::<_, fjall::Error>(contents)
+            Ok::<_, fjall::Error>(outline)
         });
         let mut keyspace = Self(Some(fence));
         fs::remove_file(&marker).map_err(fjall::Error::Io)?;
         match opened {
-            Ok(Ok(contents)) => Ok((keyspace, contents)),
+            Ok(Ok(outline)) => Ok((keyspace, outline)),
             Ok(Err(error)) => Err(error.into()),
             Err(stopped) => Err(keyspace.stopped(stopped)),
         }
+    }
+
+    /// Reads everything.
+    pub fn contents(&mut self) -> Result<KeyspaceContents, KeyspaceError> {
+        let mut contents = KeyspaceContents::default();
+        let read = |tree: &Tree| Ok(tree.contents());
+        if let Some(read) = self.work(STORE_OPEN_WAIT, read)? {
+            contents = read;
+        }
+        Ok(contents)
     }
 
     /// Puts the files of a keyspace away, so that the next [`Keyspace::open`] creates a new one.
@@ -136,7 +162,7 @@ impl Keyspace {
 
     /// Writes records and makes them durable. After an error the keyspace must be opened again.
     pub fn append(&mut self, frames: Arc<[Frame]>) -> Result<(), KeyspaceError> {
-        self.work(move |tree| {
+        let append = move |tree: &Tree| {
             for some in frames.chunks(STORE_BATCH) {
                 let mut batch = tree.database.batch().durability(None);
                 for frame in some {
@@ -145,12 +171,13 @@ impl Keyspace {
                 batch.commit()?;
             }
             tree.database.persist(PersistMode::SyncData)
-        })
+        };
+        self.work(STORE_WRITE_WAIT, append).map(drop)
     }
 
     /// Drops removed keys for good, once no older record of them exists anywhere.
     pub fn forget(&mut self, keys: Vec<Vec<u8>>) -> Result<(), KeyspaceError> {
-        self.work(move |tree| {
+        let forget = move |tree: &Tree| {
             for some in keys.chunks(STORE_BATCH) {
                 let mut batch = tree.database.batch().durability(None);
                 for key in some {
@@ -159,19 +186,25 @@ impl Keyspace {
                 batch.commit()?;
             }
             Ok(())
-        })
+        };
+        self.work(STORE_WRITE_WAIT, forget).map(drop)
     }
 
     /// Moves everything from the journal into tables.
     #[cfg(test)]
     pub fn flush_to_tables(&mut self) {
-        self.work(|tree| tree.entries.rotate_memtable_and_wait()).expect("rotates");
+        self.work(STORE_WRITE_WAIT, |tree| tree.entries.rotate_memtable_and_wait()).expect("rotates");
     }
 
-    fn work(&mut self, work: impl FnOnce(&Tree) -> fjall::Result<()> + Send + 'static) -> Result<(), KeyspaceError> {
+    /// Has `work` done behind the fence; nothing where there is no tree.
+    fn work<T: Send + 'static>(
+        &mut self,
+        patience: Duration,
+        work: impl FnOnce(&Tree) -> fjall::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, KeyspaceError> {
         let Some(fence) = &self.0 else { return Err(KeyspaceError::Damaged(Damage::Stopped(Stopped::GaveUp))) };
-        match fence.run(STORE_WRITE_WAIT, |held| held.as_ref().map_or(Ok(()), work)) {
-            Ok(Ok(())) => Ok(()),
+        match fence.run(patience, |held| held.as_ref().map(work).transpose()) {
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(error.into()),
             Err(stopped) => Err(self.stopped(stopped)),
         }
@@ -201,7 +234,7 @@ fn create(new: &Path, directory: &Path) -> fjall::Result<()> {
     if fs::exists(new)? {
         fs::remove_dir_all(new)?;
     }
-    drop(open_and_read(new)?);
+    drop(Tree::open(new)?);
     fs::rename(new, directory)?;
     if let Some(store) = directory.parent() {
         sync_directory(store)?;
@@ -209,22 +242,46 @@ fn create(new: &Path, directory: &Path) -> fjall::Result<()> {
     Ok(())
 }
 
-fn open_and_read(directory: &Path) -> fjall::Result<(Tree, KeyspaceContents)> {
-    let database = Database::builder(directory)
-        .cache_size(CACHE_BYTES)
-        .max_journaling_size(JOURNAL_BYTES)
-        .worker_threads(1)
-        .manual_journal_persist(true)
-        .open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
-    let entries = database.keyspace("entries", options)?;
-    let mut contents = KeyspaceContents::default();
-    if !read_until_damage(entries.iter(), &mut contents) {
-        // What lies behind the damage is still to be had from the other end.
-        contents.damaged = true;
-        read_until_damage(entries.iter().rev(), &mut contents);
+impl Tree {
+    fn open(directory: &Path) -> fjall::Result<Self> {
+        let database = Database::builder(directory)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .manual_journal_persist(true)
+            .open()?;
+        let options =
+            || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
+        let entries = database.keyspace("entries", options)?;
+        Ok(Self { database, entries })
     }
-    Ok((Tree { database, entries }, contents))
+
+    fn outline(&self, hasher: &RandomState) -> Outline {
+        let mut outline = Outline::default();
+        for item in self.entries.iter() {
+            let value = item.into_inner().map(|(_, value)| value);
+            let Some(record) = value.as_ref().ok().and_then(|value| Record::only(value)) else {
+                outline.damaged = true;
+                return outline;
+            };
+            match record.change {
+                Change::Put(_) => outline.entries.push((hasher.hash_one(record.key), record.seq)),
+                Change::Remove => outline.removed.push(record.key.to_vec()),
+                Change::Commit(_) => outline.commit = outline.commit.max(Some(record.seq)),
+            }
+        }
+        outline
+    }
+
+    fn contents(&self) -> KeyspaceContents {
+        let mut contents = KeyspaceContents::default();
+        if !read_until_damage(self.entries.iter(), &mut contents) {
+            // What lies behind the damage is still to be had from the other end.
+            contents.damaged = true;
+            read_until_damage(self.entries.iter().rev(), &mut contents);
+        }
+        contents
+    }
 }
 
 /// True where the end was reached.

@@ -18,6 +18,7 @@ mod keyspace;
 mod lock;
 mod log;
 mod queue;
+mod quick;
 mod recover;
 mod writer;
 
@@ -94,15 +95,15 @@ impl Store {
         // A new store has nothing to be read. Making it waits for the disk some thirty times; the writer does that
         // while the first questions are answered.
         let is_new = matches!(std::fs::exists(&store), Ok(false));
-        let opened = (!is_new).then(|| recover::open(&store, clock.wall()));
-        let (entries, report, copies) = match opened {
+        let opened = (!is_new).then(|| quick::open(&store, clock.wall()));
+        let (sorted, report, copies) = match opened {
             Some(opened) => {
                 say(&opened.report, &store);
-                (opened.entries, opened.report, Some(opened.copies))
+                (opened.sorted, opened.report, Some(opened.copies))
             }
             None => Default::default(),
         };
-        let (blobs, loaded) = branches::sort(entries, report);
+        let (blobs, loaded) = sorted.finish(report);
         let (queue, directory) = (Queue::default(), store.clone());
         let writer = writer::Writer { store, lock, clock: clock.clone(), queue: queue.clone() };
         let (end, ended) = mpsc::channel::<()>();

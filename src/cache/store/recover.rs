@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
+use std::hash::RandomState;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::frame::{Body, Census, Frame};
 use super::index::Index;
-use super::keyspace::{Keyspace, KeyspaceContents, KeyspaceError};
+use super::keyspace::{Damage, Keyspace, KeyspaceContents, KeyspaceError};
 use super::log::{self, Log, LogContents, MaxBySeq, keep_newest};
 use crate::clock::UnixTime;
 use crate::limits::STORE_MOVED_ASIDE;
@@ -77,8 +78,13 @@ pub struct Report {
 
 /// Opens the store's directory. Blocks for as long as reading takes.
 pub(super) fn open(store: &Path, now: UnixTime) -> Opened {
+    open_with(store, now, None)
+}
+
+/// Likewise, with a keyspace that was opened before, or could not be.
+pub(super) fn open_with(store: &Path, now: UnixTime, opened: Option<Result<Keyspace, KeyspaceError>>) -> Opened {
     let mut found = Findings::default();
-    let copies = bring_up(store, now, &mut found);
+    let copies = bring_up(store, now, opened, &mut found);
     found.count();
     Opened { entries: found.live_entries(), copies, report: found.report }
 }
@@ -129,7 +135,28 @@ impl Findings {
     }
 }
 
-fn bring_up(store: &Path, now: UnixTime, found: &mut Findings) -> Result<Copies, Unwritable> {
+/// Reads the keyspace that is open already, or opens it.
+fn read_keyspace(
+    store: &Path,
+    opened: Option<Result<Keyspace, KeyspaceError>>,
+    only_copy: bool,
+) -> Result<(Keyspace, KeyspaceContents), KeyspaceError> {
+    let mut keyspace = match opened {
+        Some(Err(KeyspaceError::Damaged(Damage::EndedTheProcess))) | None => {
+            Keyspace::open(store, only_copy, RandomState::new())?.0
+        }
+        Some(opened) => opened?,
+    };
+    let contents = keyspace.contents()?;
+    Ok((keyspace, contents))
+}
+
+fn bring_up(
+    store: &Path,
+    now: UnixTime,
+    opened: Option<Result<Keyspace, KeyspaceError>>,
+    found: &mut Findings,
+) -> Result<Copies, Unwritable> {
     if fs::metadata(store).is_ok_and(|there| !there.is_dir()) {
         start_empty(store, now, &mut found.report)?;
     }
@@ -138,7 +165,7 @@ fn bring_up(store: &Path, now: UnixTime, found: &mut Findings) -> Result<Copies,
     found.report.damaged += log.damaged;
     found.merge(std::mem::take(&mut log.newest), log.commit);
 
-    let (mut keyspace, in_keyspace) = match Keyspace::open(store, found.is_empty()) {
+    let (mut keyspace, in_keyspace) = match read_keyspace(store, opened, found.is_empty()) {
         Ok((keyspace, contents)) if !contents.damaged => (Some(keyspace), contents),
         Ok((_, contents)) => {
             found.report.damaged += 1;
@@ -241,7 +268,7 @@ fn replace_keyspace(store: &Path, now: UnixTime, report: &mut Report) -> Result<
         report.moved_aside = Some(Keyspace::put_away(store, &format!("keyspace.{DAMAGED}{now}"))?);
         prune(store);
     }
-    Ok(Keyspace::open(store, true)?.0)
+    Ok(Keyspace::open(store, true, RandomState::new())?.0)
 }
 
 /// Moves the whole store aside: nothing of it can be read.
