@@ -180,7 +180,6 @@ async fn keep_up(parts: &Parts, status: &Status, clock: &Clock) {
     loop {
         tick.tick().await;
         status.pulse.beat(Beat::Main, clock.instant());
-        status.upkeep();
         if status.is_root_seen() {
             continue;
         }

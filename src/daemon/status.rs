@@ -70,10 +70,6 @@ impl Status {
         self.root.was_seen()
     }
 
-    pub(super) fn upkeep(&self) {
-        self.exporter.upkeep();
-    }
-
     fn store(&self) -> StoreStatus {
         let usage = self.parts.kept.as_ref().map(|kept| kept.store.usage()).unwrap_or_default();
         StoreStatus { path: self.state_dir.clone(), bytes: usage.bytes, waiting: usage.waiting, failing: usage.failing }

@@ -4,6 +4,7 @@
 //! Never decides anything, never puts a domain into a label.
 
 pub mod exporter;
+mod histograms;
 pub mod logging;
 pub mod metrics;
 mod process;
