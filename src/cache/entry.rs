@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Stamp, UnixTime};
+use crate::clock::{Instant, Stamp, UnixTime};
 use crate::names::MxPattern;
 
 /// What DANE says of a next hop (design §4 step 4).
@@ -61,8 +61,8 @@ pub struct StsEntry {
     pub policy: Option<Arc<HeldPolicy>>,
     /// What the TXT record said when it was last asked for.
     pub record: RecordCheck,
-    /// The last fetch, where it failed.
-    pub failure: Option<FetchFailure>,
+    /// The last fetch, where it failed: rare, and kept apart for that.
+    pub failure: Option<Box<FetchFailure>>,
 }
 
 /// A policy and its validity.
@@ -72,21 +72,21 @@ pub struct HeldPolicy {
     pub id: Box<str>,
     /// When it was last fetched with success; it is valid for `max_age` from then.
     pub fetched_at: UnixTime,
-    /// The policy.
-    pub policy: StsPolicy,
+    /// The policy; domains that publish the same share it.
+    pub policy: Arc<StsPolicy>,
 }
 
 /// A parsed MTA-STS policy (RFC 8461 §3.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StsPolicy {
     /// What to do with it.
     pub mode: StsMode,
     /// Seconds of validity, at most [`StsPolicy::LONGEST_MAX_AGE`].
     pub max_age: u32,
     /// The MX hosts it allows; empty only with mode `none`.
-    pub mx: Vec<MxPattern>,
+    pub mx: Box<[MxPattern]>,
     /// Every line as published, for TLSRPT.
-    pub lines: Vec<PolicyLine>,
+    pub lines: PolicyLines,
 }
 
 impl StsPolicy {
@@ -94,13 +94,47 @@ impl StsPolicy {
     pub const LONGEST_MAX_AGE: u32 = 31_557_600;
 }
 
-/// One `key: value` line of a policy, without the white space around the value.
+/// The lines of a policy, in one piece: a hundred thousand policies are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<PolicyLine>", into = "Vec<PolicyLine>")]
+pub struct PolicyLines(Box<str>);
+
+/// One `key: value` line of a policy, without the white space around the value: how lines are made and stored. The
+/// parser lets no colon into a key and no control character into either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyLine {
     /// Field name.
     pub key: Box<str>,
     /// Field value.
     pub value: Box<str>,
+}
+
+impl PolicyLines {
+    /// Key and value of each line, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.split_terminator('\n').filter_map(|line| line.split_once(':'))
+    }
+
+    /// Octets held.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl From<Vec<PolicyLine>> for PolicyLines {
+    fn from(lines: Vec<PolicyLine>) -> Self {
+        let mut text = String::with_capacity(lines.iter().map(|line| line.key.len() + line.value.len() + 2).sum());
+        for line in lines {
+            text.extend([&line.key, ":", &line.value, "\n"]);
+        }
+        Self(text.into())
+    }
+}
+
+impl From<PolicyLines> for Vec<PolicyLine> {
+    fn from(lines: PolicyLines) -> Self {
+        lines.iter().map(|(key, value)| PolicyLine { key: key.into(), value: value.into() }).collect()
+    }
 }
 
 /// The mode of a policy (RFC 8461 §5).
@@ -189,10 +223,8 @@ impl FetchFailureKind {
 /// looks expired by the wall clock alone is not served either, but keeps: the clock may be set right again.
 #[derive(Clone, Copy, Debug)]
 pub struct Age {
-    /// When this process learnt of it.
-    seen: Stamp,
-    /// How old it was then.
-    before: Duration,
+    /// When it came into being by the monotonic clock, be that before the machine started.
+    began: Instant,
     /// When it came into being, by the wall clock.
     born: UnixTime,
 }
@@ -200,7 +232,7 @@ pub struct Age {
 impl Age {
     /// The age of something that is new at `now`.
     pub fn new(now: Stamp) -> Self {
-        Self { seen: now, before: Duration::ZERO, born: now.wall }
+        Self { began: now.instant, born: now.wall }
     }
 
     /// The age of something read back from disk, of which `lifetime` is how long it holds. Where it looks
@@ -208,12 +240,13 @@ impl Age {
     pub fn restored(born: UnixTime, lifetime: Duration, now: Stamp) -> Self {
         let before = wall_since(born, now.wall);
         let before = if before < lifetime { before } else { Duration::ZERO };
-        Self { seen: now, before, born }
+        // Times before the start of the machine are negative, so this always is.
+        Self { began: now.instant.checked_sub(before).unwrap_or(now.instant), born }
     }
 
     /// How old it is at `now`.
     pub fn at(&self, now: Stamp) -> Duration {
-        let ran = self.before + now.instant.saturating_duration_since(self.seen.instant);
+        let ran = self.ran(now);
         let wall = wall_since(self.born, now.wall);
         // Whole seconds on the wall side: prefer the finer monotonic value where both agree.
         if wall > ran + Duration::from_secs(1) { wall } else { ran }
@@ -221,7 +254,7 @@ impl Age {
 
     /// How old it is by the monotonic clock alone.
     pub fn ran(&self, now: Stamp) -> Duration {
-        self.before + now.instant.saturating_duration_since(self.seen.instant)
+        now.instant.saturating_duration_since(self.began)
     }
 }
 

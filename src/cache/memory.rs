@@ -2,8 +2,8 @@
 //!
 //! Sharded; a lock is held for one map operation, never across an await or any I/O. A hit allocates nothing.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode};
+use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode, StsPolicy};
 use super::persist::Persist;
 use super::shared::Shared;
 use super::state::{DaneState, Protection, StsState, Worth};
 use crate::clock::{Instant, Stamp};
 use crate::limits::{
-    CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
+    CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, POLICY_POOL_SWEEP,
+    PREFETCH_BACKOFF,
 };
 use crate::names::{Domain, NextHop};
 use crate::telemetry::metrics as metric_names;
@@ -42,6 +43,15 @@ pub struct PolicyCache {
     hand: AtomicUsize,
     persist: Arc<dyn Persist>,
     shared: Option<Arc<dyn Shared>>,
+    policies: Mutex<Pool>,
+}
+
+/// Policies that domains have in common, each kept once: those of a provider's customers are the same.
+#[derive(Default)]
+struct Pool {
+    policies: HashSet<Arc<StsPolicy>>,
+    /// So many may there be before it is looked which of them nobody has any more.
+    sweep_at: usize,
 }
 
 #[derive(Default)]
@@ -105,6 +115,7 @@ impl PolicyCache {
             hand: AtomicUsize::new(0),
             persist,
             shared: None,
+            policies: Mutex::default(),
         }
     }
 
@@ -158,6 +169,10 @@ impl PolicyCache {
         if kept_before || keep(&state.entry) {
             _ = self.persist.save_sts(domain, &state.entry).await;
         }
+        let mut state = state;
+        if state.entry.policy.is_some() {
+            self.keep_once(Arc::make_mut(&mut state.entry));
+        }
         self.change(&hop, now, |slot| {
             slot.sts = Some(state);
             slot.usage.asked_sts = false;
@@ -166,6 +181,10 @@ impl PolicyCache {
 
     /// Takes in what a store kept. Call before the first query.
     pub fn restore(&self, hop: &NextHop, dane: Option<DaneEntry>, sts: Option<StsEntry>, now: Stamp) {
+        let mut sts = sts;
+        if let Some(entry) = &mut sts {
+            self.keep_once(entry);
+        }
         self.change(hop, now, |slot| {
             slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
             slot.sts = sts.map(|entry| StsState::restored(entry, now)).or(slot.sts.take());
@@ -242,6 +261,16 @@ impl PolicyCache {
         picked
     }
 
+    /// Lets the policy of `entry` be the one that others have, where it is the same.
+    fn keep_once(&self, entry: &mut StsEntry) {
+        if let Some(held) = &mut entry.policy {
+            let shared = self.policies.lock().share(&held.policy);
+            if !Arc::ptr_eq(&shared, &held.policy) {
+                Arc::make_mut(held).policy = shared;
+            }
+        }
+    }
+
     /// Next hops known.
     pub fn len(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
@@ -286,7 +315,6 @@ impl PolicyCache {
             }
         }
         self.trim(now);
-        metrics::gauge!(metric_names::CACHE_ENTRIES).set(self.len() as f64);
     }
 
     fn uncount(&self, shard: &Shard, slot: &Slot) {
@@ -335,6 +363,20 @@ impl PolicyCache {
         let slots = shard.slots.lock();
         let (hop, slot) = slots.iter().min_by_key(|(_, slot)| slot.rank(now))?;
         Some((slot.rank(now), hop.clone()))
+    }
+}
+
+impl Pool {
+    fn share(&mut self, policy: &Arc<StsPolicy>) -> Arc<StsPolicy> {
+        if let Some(known) = self.policies.get(policy) {
+            return Arc::clone(known);
+        }
+        if self.policies.len() >= self.sweep_at {
+            self.policies.retain(|policy| Arc::strong_count(policy) > 1);
+            self.sweep_at = (2 * self.policies.len()).max(POLICY_POOL_SWEEP);
+        }
+        self.policies.insert(Arc::clone(policy));
+        Arc::clone(policy)
     }
 }
 
@@ -387,12 +429,12 @@ impl Slot {
         };
         let dane = self.dane.as_ref().map_or(0, |dane| size_of::<DaneEntry>() + dane.entry.reason.len() + 32);
         let sts = self.sts.as_ref().map_or(0, |sts| {
+            // As if nobody shared it: an estimate that is too high bounds as well.
             let policy = sts.entry.policy.as_ref().map_or(0, |held| {
-                let lines = held.policy.lines.iter().map(|line| line.key.len() + line.value.len() + 64);
                 let mx = held.policy.mx.iter().map(|mx| mx.host().as_str().len() + 40);
-                lines.sum::<usize>() + mx.sum::<usize>() + 160
+                held.policy.lines.bytes() + mx.sum::<usize>() + 192
             });
-            let failure = sts.entry.failure.as_ref().map_or(0, |failure| failure.reason.len() + 32);
+            let failure = sts.entry.failure.as_ref().map_or(0, |failure| failure.reason.len() + 96);
             size_of::<StsEntry>() + policy + failure + 64
         });
         2 * size_of::<NextHop>() + name + size_of::<Self>() + dane + sts

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use postseal::cache::entry::{RecordCheck, RecordOutcome};
+use postseal::cache::entry::{PolicyLines, RecordCheck, RecordOutcome};
 use postseal::cache::store::{Report, Store};
 use postseal::cache::{HeldPolicy, Persist, StsEntry, StsMode, StsPolicy};
 use postseal::clock::Clock;
@@ -26,12 +26,12 @@ fn entry(n: usize) -> StsEntry {
     let policy = StsPolicy {
         mode: StsMode::Enforce,
         max_age: 604_800,
-        mx: vec![MxPattern::parse("*.mail.example").unwrap()],
-        lines: vec![],
+        mx: Box::new([MxPattern::parse("*.mail.example").unwrap()]),
+        lines: PolicyLines::default(),
     };
     let id: Box<str> = n.to_string().into();
     StsEntry {
-        policy: Some(HeldPolicy { id: id.clone(), fetched_at: 1_800_000_000, policy }.into()),
+        policy: Some(HeldPolicy { id: id.clone(), fetched_at: 1_800_000_000, policy: policy.into() }.into()),
         record: RecordCheck { at: 1_800_000_000, ttl: 300, outcome: RecordOutcome::Id(id), failures: 0 },
         failure: None,
     }

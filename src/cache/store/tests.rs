@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::alone::alone_async;
 use super::*;
-use crate::cache::entry::{RecordCheck, RecordOutcome};
+use crate::cache::entry::{PolicyLines, RecordCheck, RecordOutcome};
 use crate::cache::{DaneEntry, DaneVerdict, HeldPolicy, Persist, StsEntry, StsMode, StsPolicy};
 use crate::names::{Domain, MxPattern, NextHop};
 
@@ -24,11 +24,11 @@ fn sts(id: usize) -> StsEntry {
     let policy = StsPolicy {
         mode: StsMode::Enforce,
         max_age: 604_800,
-        mx: vec![MxPattern::parse("*.mail.example").expect("a pattern")],
-        lines: vec![],
+        mx: Box::new([MxPattern::parse("*.mail.example").expect("a pattern")]),
+        lines: PolicyLines::default(),
     };
     StsEntry {
-        policy: Some(HeldPolicy { id: id.to_string().into(), fetched_at: NOW, policy }.into()),
+        policy: Some(HeldPolicy { id: id.to_string().into(), fetched_at: NOW, policy: policy.into() }.into()),
         record: RecordCheck { at: NOW, ttl: 300, outcome: RecordOutcome::Id(id.to_string().into()), failures: 0 },
         failure: None,
     }
@@ -171,7 +171,7 @@ fn one_changed_byte_in_any_table_costs_nothing() {
         let state = tempfile::tempdir().expect("a directory");
         drop(filled(state.path(), 40).await);
         let store = state.path().join(STORE_DIRECTORY);
-        let (mut keyspace, _) = keyspace::Keyspace::open(&store, true).expect("opens");
+        let (mut keyspace, _) = keyspace::Keyspace::open(&store, true, Default::default()).expect("opens");
         keyspace.flush_to_tables();
         drop(keyspace);
         one_byte_costs_nothing(state.path(), 40);
@@ -286,17 +286,18 @@ fn fixture_sts() -> Vec<(Domain, StsEntry)> {
     let mut failing = sts(2);
     failing.record.outcome = RecordOutcome::Failed("timeout".into());
     failing.record.failures = 2;
-    failing.failure = Some(FetchFailure {
+    failing.failure = Some(Box::new(FetchFailure {
         id: "3".into(),
         kind: FetchFailureKind::Certificate,
         reason: "expired".into(),
         at: NOW,
         retry_after: 300,
         count: 1,
-    });
+    }));
     if let Some(held) = failing.policy.as_mut().map(Arc::make_mut) {
-        held.policy.mode = StsMode::Testing;
-        held.policy.lines = vec![PolicyLine { key: "version".into(), value: "STSv1".into() }];
+        let policy = Arc::make_mut(&mut held.policy);
+        policy.mode = StsMode::Testing;
+        policy.lines = vec![PolicyLine { key: "version".into(), value: "STSv1".into() }].into();
     }
     let mut absent = sts(3);
     absent.policy = None;

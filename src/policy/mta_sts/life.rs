@@ -117,7 +117,7 @@ pub fn takes(state: &StsState, shared: &HeldPolicy, now: Stamp) -> bool {
 /// The entry after a fetch for `id` that gave a policy. One with `max_age: 0` is not kept, and neither is what it
 /// replaces.
 pub fn after_policy(entry: StsEntry, id: Box<str>, policy: StsPolicy, now: Stamp) -> (StsEntry, Arc<HeldPolicy>) {
-    let held = Arc::new(HeldPolicy { id, fetched_at: now.wall, policy });
+    let held = Arc::new(HeldPolicy { id, fetched_at: now.wall, policy: policy.into() });
     let policy = (held.policy.max_age > 0).then(|| Arc::clone(&held));
     (StsEntry { policy, failure: None, ..entry }, held)
 }
@@ -140,7 +140,7 @@ pub fn after_failure(
     let wait = back_off(if network(kind) { STS_NETWORK_BACKOFF } else { STS_BACKOFF }, count);
     let in_time = left.map_or(wait, |left| u32::try_from(left.as_secs() / 2).unwrap_or(u32::MAX).max(SHORTEST_REFRESH));
     let failure = FetchFailure { id, kind, reason: reason.into(), at: now.wall, retry_after: wait.min(in_time), count };
-    StsEntry { failure: Some(failure), ..entry }
+    StsEntry { failure: Some(failure.into()), ..entry }
 }
 
 /// First interval, doubled for each further failure in a row, up to the longest.

@@ -87,7 +87,7 @@ impl Fields {
         if self.mx.is_empty() && mode != StsMode::None {
             return Err(PolicyError::NoMx);
         }
-        Ok(StsPolicy { mode, max_age, mx: self.mx, lines: self.lines })
+        Ok(StsPolicy { mode, max_age, mx: self.mx.into(), lines: self.lines.into() })
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((policy.mode, policy.max_age), (StsMode::Enforce, 604_800));
         let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
         assert_eq!(mx, ["mx1.example.com", "*.example.net"]);
-        assert_eq!(policy.lines.len(), 5);
+        assert_eq!(policy.lines.iter().count(), 5);
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
                 body.splice(at..at, piece.iter().copied());
             }
             if let Ok(policy) = parse(&body) {
-                let text: String = policy.lines.iter().map(|l| format!("{}: {}\n", l.key, l.value)).collect();
+                let text: String = policy.lines.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
                 assert_eq!(parse(text.as_bytes()), Ok(policy));
             }
         }
