@@ -168,6 +168,8 @@ pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 pub const POLICY_EXPIRED_KEPT: Duration = Duration::from_secs(86_400);
 /// Octets of the policy cache per entry that `cache.max-entries` allows, on average.
 pub const CACHE_BYTES_PER_ENTRY: usize = 4_096;
+/// Different MTA-STS policies in the cache before it is first looked which of them nobody has any more.
+pub const POLICY_POOL_SWEEP: usize = 1_024;
 /// Least time before its end at which a used entry is renewed; more than one round over the cache takes.
 pub const PREFETCH_LEAD: Duration = Duration::from_secs(6);
 /// How long after its end a used entry is still renewed without a query.
@@ -222,6 +224,8 @@ pub const SOCKETMAP_IDLE: Duration = Duration::from_secs(300);
 pub const SOCKETMAP_SLOW: Duration = Duration::from_secs(30);
 /// How often a connection looks at the clock for the two above.
 pub const SOCKETMAP_TICK: Duration = Duration::from_secs(5);
+/// Threads that serve connections; a core answers some hundred thousand requests a second.
+pub const SOCKETMAP_THREADS: usize = 4;
 /// Pause after a connection could not be accepted (out of descriptors): time for others to end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel holds until they are accepted.
@@ -283,6 +287,8 @@ pub const STORE_LINGER: Duration = Duration::from_millis(500);
 /// How long a lookup waits for its policy to be durable; then the disk counts as failing. Well below
 /// `policy.timeout`, so that a hanging disk holds no mail.
 pub const STORE_SAVE_WAIT: Duration = Duration::from_secs(5);
+/// Longest log that is read in one piece at a start: some 500,000 entries. Longer ones are read record by record.
+pub const STORE_QUICK_BYTES: u64 = 192 * 1024 * 1024;
 /// How long the keyspace may take to open and read. 100,000 entries take about a second; the log has them too.
 pub const STORE_OPEN_WAIT: Duration = Duration::from_secs(60);
 /// How long one write to the keyspace may take; a disk that hangs longer counts as failing.
@@ -401,7 +407,7 @@ pub const SMTP_REPLY_LINES: usize = 100;
 pub const DRAIN: Duration = Duration::from_secs(6);
 /// How long the store may take to write what is queued, after that.
 pub const FLUSH: Duration = Duration::from_secs(1);
-/// How often metrics are put in order.
+/// How often the main task shows that it turns.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to reach the root, in upkeep intervals.
 pub const WARM_UP_PAUSE_MOST: u32 = 5;

@@ -52,31 +52,37 @@ impl Domain {
         if text.len() > 4 * MAX_NAME {
             return Err(NameError::TooLong);
         }
-        if text.parse::<IpAddr>().is_ok() {
+        if is_address(text) {
             return Err(NameError::Address);
         }
-        let ascii = if text.is_ascii() {
-            text.to_ascii_lowercase()
-        } else {
-            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::EMPTY)
-                .map_err(|_| NameError::Syntax)?
-                .into_owned()
-        };
+        if text.is_ascii() {
+            return Self::from_ascii(text);
+        }
+        let ascii =
+            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::EMPTY).map_err(|_| NameError::Syntax)?;
         let ascii = ascii.strip_suffix('.').unwrap_or(&ascii);
-        if ascii.len() > MAX_NAME {
+        if is_address(ascii) { Err(NameError::Address) } else { Self::from_ascii(ascii) }
+    }
+
+    /// A name that is no address, in ASCII.
+    fn from_ascii(text: &str) -> Result<Self, NameError> {
+        if text.len() > MAX_NAME {
             return Err(NameError::TooLong);
         }
-        if ascii.parse::<IpAddr>().is_ok() {
-            return Err(NameError::Address);
-        }
-        if ascii.split('.').any(|label| !is_label(label)) {
-            return Err(NameError::Syntax);
+        let mut last = "";
+        for label in text.split('.') {
+            if !is_label(label) {
+                return Err(NameError::Syntax);
+            }
+            last = label;
         }
         // An all-numeric last label is an address somebody mistyped, never a domain (RFC 3696 §2).
-        if ascii.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        if last.bytes().all(|b| b.is_ascii_digit()) {
             return Err(NameError::Syntax);
         }
-        Ok(Self(ascii.into()))
+        let mut name: Box<str> = text.into();
+        name.make_ascii_lowercase();
+        Ok(Self(name))
     }
 
     /// The name, lower case, A-labels, no trailing dot.
@@ -138,7 +144,13 @@ impl TryFrom<String> for Domain {
 fn is_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= MAX_LABEL
-        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// True for an IPv4 or IPv6 address; the parser is only asked where the text can be one.
+fn is_address(text: &str) -> bool {
+    let last = text.as_bytes().last();
+    (text.contains(':') || last.is_some_and(u8::is_ascii_digit)) && text.parse::<IpAddr>().is_ok()
 }
 
 /// What Postfix asks about: a key of `smtp_tls_policy_maps` (postconf(5)), parsed.
@@ -195,7 +207,7 @@ impl NextHop {
             let host = host.strip_prefix("ipv6:").or_else(|| host.strip_prefix("IPv6:")).unwrap_or(host);
             return Ok(Self::Host { host: parse_domain(host)?, port });
         }
-        if key.parse::<IpAddr>().is_ok() {
+        if is_address(key) {
             return Err(NotADestination::Address);
         }
         match key.rsplit_once(':') {

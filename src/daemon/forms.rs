@@ -83,6 +83,7 @@ fn purge(key: &[u8], shared: Arc<Shared>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn who_may_ask_what() {
@@ -96,7 +97,8 @@ mod tests {
             ("", false, false, false),
         ] {
             for (peer, allowed) in [(Peer::Unix, unix), (Peer::Loopback, loopback), (Peer::Remote, remote)] {
-                let request = Request { name: name.as_bytes(), key: b"", peer };
+                let received = Clock::system().stamp();
+                let request = Request { name: name.as_bytes(), key: b"", peer, received };
                 assert_eq!(Form::of(&request).is_some(), allowed, "{name} from {peer:?}");
             }
         }

@@ -21,6 +21,7 @@ mod status;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -47,7 +48,7 @@ use crate::http::Pages;
 use crate::http::status::Listening;
 use crate::limits;
 use crate::listener;
-use crate::socketmap::{self, Listener};
+use crate::socketmap::{self, Listener, Threads};
 use crate::telemetry::exporter::Exporter;
 use crate::telemetry::logging::LogLevelHandle;
 
@@ -70,7 +71,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let sockets = Sockets::bind(&config, &sources.environment)?;
     let listening = sockets.listening();
     let (stop, stopping) = watch::channel(false);
-    let mut servers = serve(sockets, &config, &parts, &lookups, &status, &clock, &stopping);
+    let mut servers = serve(sockets, &config, &parts, &lookups, &status, &clock, &stopping)?;
     status.set_listening(listening);
 
     let notifier = Notifier::new(&sources.environment);
@@ -114,7 +115,7 @@ fn serve(
     status: &Arc<Status>,
     clock: &Clock,
     stopping: &watch::Receiver<bool>,
-) -> JoinSet<()> {
+) -> Result<JoinSet<()>, StartError> {
     let stopped = || {
         let mut stopping = stopping.clone();
         async move {
@@ -127,6 +128,7 @@ fn serve(
         service: lookups.clone(),
         clock: clock.clone(),
         max_connections: config.socketmap.max_connections,
+        threads: connection_threads()?,
     };
     servers.spawn(socketmap::run(sockets.socketmap, server, stopped()));
     let explanations = Arc::new(parts.explanations());
@@ -153,7 +155,13 @@ fn serve(
             () = pulse::turn(&turning.pulse, &clock) => {}
         }
     });
-    servers
+    Ok(servers)
+}
+
+/// A thread for each processor, up to a number that no mail server needs.
+fn connection_threads() -> Result<Threads, StartError> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Threads::start(processors.min(limits::SOCKETMAP_THREADS)).map_err(StartError::Threads)
 }
 
 /// Looks at the zones' keys when it is time (RFC 5011 §2.3). Never ends.
@@ -172,7 +180,7 @@ async fn share(parts: &Parts) {
     }
 }
 
-/// Learns the root's keys as soon as the network allows, and keeps metrics in order. Never ends.
+/// Learns the root's keys as soon as the network allows, and shows that the main task turns. Never ends.
 async fn keep_up(parts: &Parts, status: &Status, clock: &Clock) {
     let mut tick = interval(limits::UPKEEP_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

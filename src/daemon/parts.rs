@@ -1,6 +1,5 @@
 //! The engines and what they stand on, put together the same way for the daemon and for a single query.
 
-use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::materials::{MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities};
 use crate::cache::shared::SharedStore;
 use crate::cache::store::{Loaded, LockError, Store};
-use crate::cache::{Bounds, Forgetful, Persist, PolicyCache, StsEntry};
+use crate::cache::{Bounds, Forgetful, Persist, PolicyCache};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, LogLevel};
 use crate::control::explanations::Explanations;
@@ -59,6 +58,9 @@ pub enum StartError {
     /// A DNS socket from systemd cannot be used.
     #[error("DNS sockets from systemd: {0}")]
     Adopt(io::Error),
+    /// No threads are to be had for connections.
+    #[error("threads for connections: {0}")]
+    Threads(io::Error),
     /// Signals cannot be waited for.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -199,17 +201,14 @@ fn make_state_dir(config: &Config) {
     }
 }
 
-/// Puts what was kept into memory, both branches of a next hop together.
+/// Puts what was kept into memory, policies first: they are what must not make room for anything.
 fn restore(cache: &PolicyCache, loaded: Loaded, clock: &Clock) {
     let now = clock.stamp();
-    let mut sts: HashMap<NextHop, StsEntry> =
-        loaded.sts.into_iter().map(|(domain, entry)| (NextHop::Domain { domain, port: None }, entry)).collect();
-    for (hop, dane) in loaded.dane {
-        let sts = sts.remove(&hop);
-        cache.restore(&hop, Some(dane), sts, now);
+    for (domain, entry) in loaded.sts {
+        cache.restore(&NextHop::Domain { domain, port: None }, None, Some(entry), now);
     }
-    for (hop, entry) in sts {
-        cache.restore(&hop, None, Some(entry), now);
+    for (hop, entry) in loaded.dane {
+        cache.restore(&hop, Some(entry), None, now);
     }
 }
 

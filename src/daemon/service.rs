@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::forms::Form;
@@ -19,6 +20,9 @@ use crate::policy::{self, reply};
 use crate::socketmap::{Answer, BoxFuture, Reply, Request, Rewound, Service};
 use crate::telemetry::metrics as names;
 
+/// Why a reply that Postfix would not read is not sent.
+const TOO_LONG: &str = "reply too long";
+
 /// Answers Postfix.
 pub(super) struct Lookups {
     shared: Arc<Shared>,
@@ -26,6 +30,8 @@ pub(super) struct Lookups {
     maps: RwLock<Arc<Maps>>,
     not_a_destination: Counter,
     unknown_map: Counter,
+    /// Runs what has to be looked up.
+    engines: Handle,
 }
 
 /// What lookups and forms stand on.
@@ -37,6 +43,7 @@ pub(super) struct Shared {
 }
 
 impl Lookups {
+    /// Needs a tokio runtime: lookups run there.
     pub(super) fn new(policy: policy::Engine, clock: Clock, maps: Maps, status: Arc<Status>) -> Self {
         let duration = |cache| metrics::histogram!(names::QUERY_DURATION, "cache" => cache);
         let other = |answer| metrics::counter!(names::QUERIES, "map" => names::OTHER_MAP, "answer" => answer);
@@ -46,6 +53,7 @@ impl Lookups {
             maps: RwLock::new(Arc::new(maps)),
             not_a_destination: other("not-a-destination"),
             unknown_map: other("perm"),
+            engines: Handle::current(),
         }
     }
 
@@ -57,6 +65,12 @@ impl Lookups {
         self.maps.read().find(name).cloned()
     }
 
+    /// A reply that takes lookups: not on the thread of its connection, which others share.
+    fn where_engines_live(&self, reply: impl Future<Output = Reply> + Send + 'static) -> Answer {
+        let task = self.engines.spawn(reply);
+        Answer::Later(Box::pin(async { task.await.unwrap_or_else(|_| Reply::temporary("stopping")) }))
+    }
+
     /// Replaces the maps, from the next query on.
     pub(super) fn set_maps(&self, maps: Maps) {
         *self.maps.write() = Arc::new(maps);
@@ -64,11 +78,14 @@ impl Lookups {
 }
 
 impl Service for Lookups {
-    fn answer(&self, request: Request<'_>) -> Answer {
+    fn answer(&self, request: Request<'_>, reply: &mut String) -> Answer {
         let Some(map) = self.map(request.name) else {
             if let Some(form) = Form::of(&request) {
                 let usual = self.map(b"QUERY").map(|map| map.options).unwrap_or_default();
-                return form.answer(&request, self.shared.clone(), usual);
+                return match form.answer(&request, self.shared.clone(), usual) {
+                    Answer::Later(reply) => self.where_engines_live(reply),
+                    at_once => at_once,
+                };
             }
             self.unknown_map.increment(1);
             return Answer::Now(Reply::unknown_map(request.name));
@@ -77,10 +94,18 @@ impl Service for Lookups {
             self.not_a_destination.increment(1);
             return Answer::Now(Reply::NOT_FOUND);
         };
-        let started = self.shared.clock.instant();
-        match self.shared.policy.answer_at_once(&hop, &map.options) {
-            Some(decision) => Answer::Now(self.shared.reply(&decision, &hop, &map, started)),
-            None => Answer::Later(Box::pin(self.shared.clone().decide(hop, map, started))),
+        match self.shared.policy.answer_at_once(&hop, &map.options, request.received) {
+            Some(decision) => {
+                self.shared.count(&decision, &map, request.received.instant);
+                reply::write(reply, &decision, &hop, &map.options);
+                // Within Postfix's limit; should it ever not be, the mail waits instead of going out bare.
+                if reply.len() <= limits::REPLY_BYTES {
+                    Answer::Written
+                } else {
+                    Answer::Now(Reply::temporary(TOO_LONG))
+                }
+            }
+            None => self.where_engines_live(self.shared.clone().decide(hop, map, request.received.instant)),
         }
     }
 
@@ -98,19 +123,14 @@ impl Service for Lookups {
 impl Shared {
     async fn decide(self: Arc<Self>, hop: NextHop, map: Arc<Map>, started: Instant) -> Reply {
         let decision = self.policy.answer(&hop, &map.options).await;
-        self.reply(&decision, &hop, &map, started)
+        self.count(&decision, &map, started);
+        let text = Bytes::from(reply::render(&decision, &hop, &map.options).to_string());
+        Reply::complete(text).unwrap_or_else(|| Reply::temporary(TOO_LONG))
     }
 
-    fn reply(&self, decision: &Decision, hop: &NextHop, map: &Map, started: Instant) -> Reply {
+    fn count(&self, decision: &Decision, map: &Map, started: Instant) {
         map.count(&decision.outcome);
         let duration = if decision.cached { &self.hit } else { &self.miss };
         duration.record(self.clock.instant().saturating_duration_since(started).as_secs_f64());
-        to_reply(decision, hop, map)
     }
-}
-
-fn to_reply(decision: &Decision, hop: &NextHop, map: &Map) -> Reply {
-    let text = Bytes::from(reply::render(decision, hop, &map.options).to_string());
-    // `render` keeps within Postfix's limit; should it ever not, the mail waits instead of going out bare.
-    Reply::complete(text).unwrap_or_else(|| Reply::temporary("reply too long"))
 }

@@ -3,10 +3,15 @@
 use std::fmt::{self, Write};
 
 use super::decision::{Decision, Outcome};
-use crate::cache::entry::{FetchFailureKind, PolicyLine, StsPolicy};
+use crate::cache::entry::{FetchFailureKind, StsPolicy};
 use crate::config::{MapOptions, ReportLevel};
 use crate::limits::{REASON_BYTES, REPLY_BYTES};
 use crate::names::NextHop;
+
+/// Before a policy.
+const OK: &str = "OK ";
+/// The space belongs to it.
+const NOT_FOUND: &str = "NOTFOUND ";
 
 /// A socketmap reply; its `Display` is the text inside the netstring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +41,8 @@ impl Reply {
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ok(policy) => write!(f, "OK {policy}"),
-            Self::NotFound => f.write_str("NOTFOUND "),
+            Self::Ok(policy) => write!(f, "{OK}{policy}"),
+            Self::NotFound => f.write_str(NOT_FOUND),
             Self::Temp(reason) => write!(f, "TEMP {reason}"),
             Self::Perm(reason) => write!(f, "PERM {reason}"),
         }
@@ -47,29 +52,51 @@ impl fmt::Display for Reply {
 /// Puts a decision about `hop` into Postfix's words, as the map wants them.
 pub fn render(decision: &Decision, hop: &NextHop, map: &MapOptions) -> Reply {
     match &decision.outcome {
-        Outcome::Override(text) => Reply::Ok(text.as_ref().to_owned()),
-        // Never TLSRPT attributes with DANE: Postfix takes the policy from its own TLSA lookup.
-        Outcome::DaneOnly => Reply::Ok("dane-only".to_owned()),
-        Outcome::Dane => Reply::Ok("dane".to_owned()),
-        Outcome::Secure(held) => {
-            let mut text = secure(&held.policy, map.require_sni);
-            if map.tlsrpt {
-                add_attributes(&mut text, hop, &held.policy);
-            }
-            Reply::Ok(text)
-        }
-        Outcome::ReportTesting(level, held) => {
-            let mut text = level_text(*level).to_owned();
-            add_attributes(&mut text, hop, &held.policy);
-            Reply::Ok(text)
-        }
-        Outcome::ReportFailure(level, kind) => {
-            let level = level_text(*level);
-            let failure = failure_text(*kind);
-            Reply::Ok(format!("{level} policy_type=sts policy_domain={} policy_failure={failure}", policy_domain(hop)))
-        }
         Outcome::NotFound => Reply::NotFound,
         Outcome::Temporary(reason) => Reply::temp(format_args!("{}: {reason}", policy_domain(hop))),
+        outcome => {
+            let mut text = OK.to_owned();
+            write_policy(&mut text, outcome, hop, map);
+            Reply::Ok(text.split_off(OK.len()))
+        }
+    }
+}
+
+/// Appends what [`render`] says to `text`, which is empty: for nearly every answer without a buffer of its own.
+pub fn write(text: &mut String, decision: &Decision, hop: &NextHop, map: &MapOptions) {
+    match &decision.outcome {
+        Outcome::NotFound => text.push_str(NOT_FOUND),
+        // Writing to a String cannot fail.
+        Outcome::Temporary(_) => _ = write!(text, "{}", render(decision, hop, map)),
+        outcome => {
+            text.push_str(OK);
+            write_policy(text, outcome, hop, map);
+        }
+    }
+}
+
+/// Appends the policy to [`OK`], where the outcome is one.
+fn write_policy(text: &mut String, outcome: &Outcome, hop: &NextHop, map: &MapOptions) {
+    match outcome {
+        Outcome::Override(policy) => text.push_str(policy),
+        // Never TLSRPT attributes with DANE: Postfix takes the policy from its own TLSA lookup.
+        Outcome::DaneOnly => text.push_str("dane-only"),
+        Outcome::Dane => text.push_str("dane"),
+        Outcome::Secure(held) => {
+            write_secure(text, &held.policy, map.require_sni);
+            if map.tlsrpt {
+                add_attributes(text, hop, &held.policy);
+            }
+        }
+        Outcome::ReportTesting(level, held) => {
+            text.push_str(level_text(*level));
+            add_attributes(text, hop, &held.policy);
+        }
+        Outcome::ReportFailure(level, kind) => {
+            let (level, failure) = (level_text(*level), failure_text(*kind));
+            _ = write!(text, "{level} policy_type=sts policy_domain={} policy_failure={failure}", policy_domain(hop));
+        }
+        Outcome::NotFound | Outcome::Temporary(_) => {}
     }
 }
 
@@ -90,8 +117,7 @@ fn level_text(level: ReportLevel) -> &'static str {
 }
 
 /// `secure match=mx.example.com:.example.net servername=hostname`: Postfix writes `*.` as a leading dot.
-fn secure(policy: &StsPolicy, require_sni: bool) -> String {
-    let mut text = String::with_capacity(64 + policy.mx.len() * 32);
+fn write_secure(text: &mut String, policy: &StsPolicy, require_sni: bool) {
     text.push_str("secure match=");
     for (index, pattern) in policy.mx.iter().enumerate() {
         if index > 0 {
@@ -105,7 +131,6 @@ fn secure(policy: &StsPolicy, require_sni: bool) -> String {
     if require_sni {
         text.push_str(" servername=hostname");
     }
-    text
 }
 
 /// Adds what Postfix 3.10 and newer pass on to TLSRPT, as much as fits: all, or without the less telling
@@ -113,11 +138,11 @@ fn secure(policy: &StsPolicy, require_sni: bool) -> String {
 /// crashed on that.
 fn add_attributes(text: &mut String, hop: &NextHop, policy: &StsPolicy) {
     let plain = text.len();
-    let telling = |line: &PolicyLine| matches!(&*line.key, "version" | "mode" | "max_age");
-    let choices: [&dyn Fn(&PolicyLine) -> bool; 2] = [&|_| true, &telling];
+    let telling = |key: &str| matches!(key, "version" | "mode" | "max_age");
+    let choices: [&dyn Fn(&str) -> bool; 2] = [&|_| true, &telling];
     for choice in choices {
         let (strings, patterns) = write_attributes(text, hop, policy, choice);
-        if strings > 0 && patterns > 0 && "OK ".len() + text.len() <= REPLY_BYTES {
+        if strings > 0 && patterns > 0 && text.len() <= REPLY_BYTES {
             return;
         }
         text.truncate(plain);
@@ -129,17 +154,17 @@ fn write_attributes(
     text: &mut String,
     hop: &NextHop,
     policy: &StsPolicy,
-    choice: &dyn Fn(&PolicyLine) -> bool,
+    choice: &dyn Fn(&str) -> bool,
 ) -> (usize, usize) {
     let (mut strings, mut patterns) = (0, 0);
     // Writing to a String cannot fail.
     _ = write!(text, " policy_type=sts policy_domain={}", policy_domain(hop));
-    for line in policy.lines.iter().filter(|line| &*line.key == "mx") {
-        _ = write!(text, " mx_host_pattern={}", line.value);
+    for (_, value) in policy.lines.iter().filter(|(key, _)| *key == "mx") {
+        _ = write!(text, " mx_host_pattern={value}");
         patterns += 1;
     }
-    for line in policy.lines.iter().filter(|line| choice(line) && fits_in_braces(&line.value)) {
-        _ = write!(text, " {{ policy_string = {}: {} }}", line.key, line.value);
+    for (key, value) in policy.lines.iter().filter(|(key, value)| choice(key) && fits_in_braces(value)) {
+        _ = write!(text, " {{ policy_string = {key}: {value} }}");
         strings += 1;
     }
     (strings, patterns)

@@ -4,22 +4,23 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::future::BoxFuture as Boxed;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::netstring::{self, Malformed};
 use super::registry::Slot;
 use super::request::{Framing, Peer, Reply, Request};
 use super::stream::{Rewound, Stream};
 use super::{Answer, BoxFuture, Service};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, Stamp};
 use crate::limits;
 
 /// How a connection ended; for the log.
@@ -64,7 +65,7 @@ pub(super) async fn serve<S: Service>(
         return Ok(());
     }
     let peer = stream.peer();
-    let now = clock.instant();
+    let now = clock.stamp();
     let connection = Connection {
         stream,
         peer,
@@ -72,11 +73,14 @@ pub(super) async fn serve<S: Service>(
         clock,
         input,
         output: BytesMut::new(),
+        reply: String::new(),
         pending: FuturesOrdered::new(),
         input_over: false,
         stopped: false,
         malformed: None,
+        now,
         since: now,
+        moved: false,
         waiting_for: Waiting::Request,
     };
     connection.serve(&slot, &mut closing).await
@@ -109,6 +113,8 @@ struct Connection<S> {
     clock: Clock,
     input: BytesMut,
     output: BytesMut,
+    /// Where a reply that is known at once is written before it is framed.
+    reply: String,
     /// Replies that are not ready, and those that came behind one of them.
     pending: FuturesOrdered<BoxFuture<'static, Reply>>,
     /// Nothing more will be read: end of input, or shutdown. What was received whole is still answered.
@@ -116,15 +122,13 @@ struct Connection<S> {
     /// No more requests are taken: one was malformed, or a reply was the last.
     stopped: bool,
     malformed: Option<Malformed>,
+    /// When something last came in or went out: one look at the clock for a whole batch of requests.
+    now: Stamp,
     /// When the wait that is going on began.
-    since: Instant,
+    since: Stamp,
+    /// A request was taken or octets were sent since then.
+    moved: bool,
     waiting_for: Waiting,
-}
-
-/// Octets that went one way.
-enum Moved {
-    In(usize),
-    Out(usize),
 }
 
 /// What the peer has to do next; each wait has its limit.
@@ -151,76 +155,105 @@ impl Waiting {
     }
 }
 
+/// What happens seldom in the life of a connection.
+enum Seldom {
+    /// Another connection needs its place.
+    Leave,
+    /// The process ends.
+    Close,
+    /// Time to look at the clock.
+    Tick,
+}
+
+/// They wake this connection by themselves and are looked at only then: to ask each of them after every request would
+/// cost more than the request.
+type SeldomEvents<'a> = FuturesUnordered<Boxed<'a, Seldom>>;
+
 impl<S: Service> Connection<S> {
     async fn serve(mut self, slot: &Slot, closing: &mut watch::Receiver<bool>) -> Result<(), End> {
-        // Looks at the clock now and then instead of being set anew for each request.
-        let mut tick = std::pin::pin!(sleep(limits::SOCKETMAP_TICK));
-        // Made once: to wait for them anew for each request would cost more than the request.
-        let mut told_to_leave = std::pin::pin!(slot.told_to_leave());
-        let mut told_to_close = std::pin::pin!(closed(closing));
+        let mut seldom = SeldomEvents::new();
+        seldom.push(slot.told_to_leave().map(|()| Seldom::Leave).boxed());
+        seldom.push(closed(closing).map(|()| Seldom::Close).boxed());
+        seldom.push(sleep(limits::SOCKETMAP_TICK).map(|()| Seldom::Tick).boxed());
+        poll_fn(|cx| self.poll_serve(cx, slot, &mut seldom)).await
+    }
+
+    /// Goes on as far as possible without waiting.
+    fn poll_serve(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &Slot,
+        seldom: &mut SeldomEvents<'_>,
+    ) -> Poll<Result<(), End>> {
         loop {
-            self.take_ready();
-            self.take_requests();
-            self.note_wait(slot);
-            let may_send = !self.pending.is_empty() && self.output.len() < limits::SOCKETMAP_OUTPUT_BYTES;
-            let may_read = !self.stopped && !self.input_over && self.has_room();
-            if (self.stopped || self.input_over) && self.pending.is_empty() && self.output.is_empty() {
-                return self.malformed.map_or(Ok(()), |malformed| Err(malformed.into()));
+            let held_back = self.take_requests();
+            let held_up = self.take_ready(cx);
+            // One write for everything that could be answered.
+            let sent = self.poll_send(cx)?;
+            if (self.stopped || self.input_over) && !held_back && self.pending.is_empty() && self.output.is_empty() {
+                return Poll::Ready(self.malformed.map_or(Ok(()), |malformed| Err(malformed.into())));
             }
-            tokio::select! {
-                biased;
-                Some(reply) = self.pending.next(), if may_send => self.send(&reply),
-                moved = Self::transfer(&mut self.stream, &mut self.input, &self.output, may_read) => match moved? {
-                    Moved::Out(count) => {
-                        self.output.advance(count);
-                        self.since = self.clock.instant();
-                        if self.output.is_empty() && self.output.capacity() > 2 * limits::SOCKETMAP_OUTPUT_BYTES {
-                            self.output = BytesMut::new(); // a rare long reply is not paid for forever
-                        }
-                    }
-                    Moved::In(count) => self.input_over |= count == 0,
-                },
-                () = &mut told_to_leave => return Err(End::MadeRoom),
+            if sent.is_ready() && (held_up || held_back && self.may_take()) {
+                continue;
+            }
+            if self.poll_receive(cx)?.is_ready() {
+                continue;
+            }
+            self.note_wait(slot);
+            match seldom.poll_next_unpin(cx) {
+                Poll::Ready(Some(Seldom::Leave)) => return Poll::Ready(Err(End::MadeRoom)),
                 // What was received whole is answered; the rest is not waited for.
-                () = &mut told_to_close, if !self.input_over => self.input_over = true,
-                () = &mut tick => self.check_time(tick.as_mut())?,
+                Poll::Ready(Some(Seldom::Close)) => self.input_over = true,
+                Poll::Ready(Some(Seldom::Tick)) => {
+                    let now = self.check_time()?;
+                    seldom.push(sleep_until(now + limits::SOCKETMAP_TICK).map(|()| Seldom::Tick).boxed());
+                }
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Writes what is there to be written, or else reads if there is room; waits for whichever comes first.
-    async fn transfer(stream: &mut Stream, input: &mut BytesMut, output: &[u8], may_read: bool) -> io::Result<Moved> {
-        poll_fn(|cx| {
-            if !output.is_empty()
-                && let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, output)
-            {
-                return Poll::Ready(match written? {
-                    0 => Err(io::ErrorKind::WriteZero.into()),
-                    count => Ok(Moved::Out(count)),
-                });
+    /// Writes until nothing is left to be written.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            if may_read {
-                let read = std::pin::pin!(stream.read_buf(input)).poll(cx);
-                return read.map_ok(Moved::In);
-            }
-            Poll::Pending
-        })
-        .await
+            self.output.advance(written);
+            self.moved = true;
+        }
+        if self.output.capacity() > 2 * limits::SOCKETMAP_OUTPUT_BYTES {
+            self.output = BytesMut::new(); // a rare long reply is not paid for forever
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, if there is room; ready where something came, or the end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stopped || self.input_over || !self.has_room() {
+            return Poll::Pending; // until something else happens
+        }
+        let count = ready!(std::pin::pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
+        self.input_over |= count == 0;
+        self.now = self.clock.stamp();
+        Poll::Ready(Ok(()))
     }
 
     fn has_room(&self) -> bool {
-        self.input.len() < limits::SOCKETMAP_INPUT_BYTES
-            && self.pending.len() < limits::SOCKETMAP_PIPELINE
-            && self.output.len() < limits::SOCKETMAP_OUTPUT_BYTES
+        self.input.len() < limits::SOCKETMAP_INPUT_BYTES && self.may_take()
     }
 
-    /// Works off the complete requests in the buffer, as far as there is room for their replies.
-    fn take_requests(&mut self) {
-        while !self.stopped
-            && self.pending.len() < limits::SOCKETMAP_PIPELINE
-            && self.output.len() < limits::SOCKETMAP_OUTPUT_BYTES
-        {
+    /// There is room for another reply.
+    fn may_take(&self) -> bool {
+        self.pending.len() < limits::SOCKETMAP_PIPELINE && self.output.len() < limits::SOCKETMAP_OUTPUT_BYTES
+    }
+
+    /// Works off the complete requests in the buffer; true where there was no room for the replies of all.
+    fn take_requests(&mut self) -> bool {
+        while !self.stopped {
             let frame = match netstring::decode(&self.input, limits::SOCKETMAP_REQUEST_BYTES) {
+                Ok(Some(_)) if !self.may_take() => return true,
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(malformed) => {
@@ -231,26 +264,43 @@ impl<S: Service> Connection<S> {
                 }
             };
             let size = frame.size;
-            let answer = self.service.answer(Request::parse(frame.payload, self.peer));
+            self.reply.clear();
+            let request = Request::parse(frame.payload, self.peer, self.now);
+            let answer = self.service.answer(request, &mut self.reply);
             self.input.advance(size);
+            self.moved = true;
             match answer {
+                Answer::Written if self.pending.is_empty() => {
+                    netstring::encode(self.reply.as_bytes(), &mut self.output);
+                }
+                Answer::Written => self.wait_for(std::future::ready(Reply::written(&self.reply)).boxed()),
                 Answer::Now(reply) if self.pending.is_empty() => self.send(&reply),
-                Answer::Now(reply) => self.pending.push_back(std::future::ready(reply).boxed()),
-                Answer::Later(reply) => self.pending.push_back(reply),
+                Answer::Now(reply) => self.wait_for(std::future::ready(reply).boxed()),
+                Answer::Later(reply) => self.wait_for(reply),
             }
         }
         // Room for at least one whole request, without growing: what was worked off makes way.
         if self.input.capacity() - self.input.len() < 512 {
             self.input.reserve(limits::SOCKETMAP_INPUT_BYTES.saturating_sub(self.input.len()));
         }
+        false
     }
 
-    /// Moves replies that are ready by now into the output, in order.
-    fn take_ready(&mut self) {
-        while !self.pending.is_empty() && self.output.len() < limits::SOCKETMAP_OUTPUT_BYTES {
-            let Some(Some(reply)) = self.pending.next().now_or_never() else { break };
+    fn wait_for(&mut self, reply: BoxFuture<'static, Reply>) {
+        self.pending.push_back(reply);
+    }
+
+    /// Moves replies that are ready by now into the output, in order; true where there was no room to go on.
+    fn take_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        while !self.pending.is_empty() {
+            if self.output.len() >= limits::SOCKETMAP_OUTPUT_BYTES {
+                return true;
+            }
+            let Poll::Ready(Some(reply)) = self.pending.poll_next_unpin(cx) else { break };
             self.send(&reply);
+            self.now = self.clock.stamp();
         }
+        false
     }
 
     fn send(&mut self, reply: &Reply) {
@@ -265,6 +315,7 @@ impl<S: Service> Connection<S> {
         }
     }
 
+    /// Takes note of what this connection waits for, once nothing more can be done.
     fn note_wait(&mut self, slot: &Slot) {
         let waiting_for = if !self.output.is_empty() {
             Waiting::Reader
@@ -275,26 +326,28 @@ impl<S: Service> Connection<S> {
         } else {
             Waiting::Rest
         };
-        if waiting_for == self.waiting_for {
+        if waiting_for == self.waiting_for && !self.moved {
             return;
         }
-        self.since = self.clock.instant();
-        if waiting_for == Waiting::Us {
+        if [waiting_for, self.waiting_for].contains(&Waiting::Reader) {
+            self.now = self.clock.stamp(); // it is long since something came in
+        }
+        self.since = self.now;
+        self.moved = false;
+        if waiting_for != Waiting::Us {
+            slot.idle(self.now.instant);
+        } else if self.waiting_for != Waiting::Us {
             slot.busy();
-        } else {
-            slot.idle();
         }
         self.waiting_for = waiting_for;
     }
 
-    fn check_time(&self, tick: Pin<&mut Sleep>) -> Result<(), End> {
+    /// Ends a wait that has lasted too long; returns the time.
+    fn check_time(&self) -> Result<Instant, End> {
         let now = self.clock.instant();
         match self.waiting_for.limit() {
-            Some((limit, end)) if now.saturating_duration_since(self.since) >= limit => Err(end),
-            _ => {
-                tick.reset(now + limits::SOCKETMAP_TICK);
-                Ok(())
-            }
+            Some((limit, end)) if now.saturating_duration_since(self.since.instant) >= limit => Err(end),
+            _ => Ok(now),
         }
     }
 }

@@ -12,11 +12,13 @@ mod registry;
 mod request;
 mod server;
 mod stream;
+mod threads;
 
 pub use listener::{BindError, Listener, bind_tcp};
 pub use request::{Peer, Reply, Request};
 pub use server::{Server, run};
 pub use stream::{Rewound, Stream};
+pub use threads::Threads;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,9 +28,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Whoever answers: the policy engine behind its maps, and scripted answers in tests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request: at once from memory, or later. The future must end by itself in bounded time;
-    /// it is dropped when the connection is lost.
-    fn answer(&self, request: Request<'_>) -> Answer;
+    /// Answers one request: at once from memory, or later. `reply` is empty, and room for [`Answer::Written`] that
+    /// costs nothing. The future must end by itself in bounded time; it is dropped when the connection is lost.
+    fn answer(&self, request: Request<'_>, reply: &mut String) -> Answer;
 
     /// Takes over a connection whose first octet says that it speaks HTTP. Must end in bounded time.
     fn http(&self, stream: Rewound) -> BoxFuture<'static, ()>;
@@ -38,6 +40,8 @@ pub trait Service: Send + Sync + 'static {
 pub enum Answer {
     /// Known already.
     Now(Reply),
+    /// Known already, and written to the buffer: not empty, and no longer than [`crate::limits::REPLY_BYTES`].
+    Written,
     /// Being looked up.
     Later(BoxFuture<'static, Reply>),
 }

@@ -82,7 +82,8 @@ impl Registry {
         }
         let number = open.next;
         open.next += 1;
-        let entry = Arc::new(Entry { idle_since: AtomicU64::new(self.now()), leave: Notify::new() });
+        let idle_since = AtomicU64::new(self.since_start(self.clock.instant()));
+        let entry = Arc::new(Entry { idle_since, leave: Notify::new() });
         open.entries.insert(number, entry.clone());
         Some(Slot { registry: self.clone(), number, entry })
     }
@@ -98,8 +99,8 @@ impl Registry {
         }
     }
 
-    fn now(&self) -> u64 {
-        let ran = self.clock.instant().saturating_duration_since(self.start).as_micros();
+    fn since_start(&self, now: Instant) -> u64 {
+        let ran = now.saturating_duration_since(self.start).as_micros();
         u64::try_from(ran).unwrap_or(LEAVING - 1).min(LEAVING - 1)
     }
 }
@@ -112,10 +113,10 @@ impl Slot {
         }
     }
 
-    /// Everything asked is answered.
-    pub(super) fn idle(&self) {
+    /// Everything asked is answered, as of `now`.
+    pub(super) fn idle(&self, now: Instant) {
         if self.entry.idle_since.load(Ordering::SeqCst) != LEAVING {
-            self.entry.idle_since.store(self.registry.now(), Ordering::SeqCst);
+            self.entry.idle_since.store(self.registry.since_start(now), Ordering::SeqCst);
         }
         if self.registry.waiting.load(Ordering::SeqCst) > 0 {
             self.registry.changed.notify_waiters();

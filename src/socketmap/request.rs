@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::clock::Stamp;
 use crate::limits;
 
 /// One request, `NAME SP KEY`, still as octets: nothing about it has been believed yet.
@@ -13,6 +14,8 @@ pub struct Request<'a> {
     pub key: &'a [u8],
     /// Who asks.
     pub peer: Peer,
+    /// When it was read from the connection.
+    pub received: Stamp,
 }
 
 /// Where a connection comes from.
@@ -28,11 +31,10 @@ pub enum Peer {
 
 impl<'a> Request<'a> {
     /// Splits a netstring's payload at its first space.
-    pub fn parse(payload: &'a [u8], peer: Peer) -> Self {
-        match payload.iter().position(|octet| *octet == b' ').and_then(|space| payload.split_at_checked(space)) {
-            Some((name, rest)) => Self { name, key: rest.get(1..).unwrap_or_default(), peer },
-            None => Self { name: payload, key: b"", peer },
-        }
+    pub fn parse(payload: &'a [u8], peer: Peer, received: Stamp) -> Self {
+        let space = payload.iter().position(|octet| *octet == b' ');
+        let (name, rest) = space.and_then(|space| payload.split_at_checked(space)).unwrap_or((payload, b""));
+        Self { name, key: rest.get(1..).unwrap_or_default(), peer, received }
     }
 }
 
@@ -79,6 +81,11 @@ impl Reply {
         fits.then_some(Self { text, framing: Framing::Netstring })
     }
 
+    /// A reply that was written as [`super::Answer::Written`] and has to wait for others.
+    pub(super) fn written(text: &str) -> Self {
+        Self { text: Bytes::copy_from_slice(text.as_bytes()), framing: Framing::Netstring }
+    }
+
     /// Text for an operator's tool, without netstring; with `last` the connection ends after it.
     pub fn plain(text: Bytes, last: bool) -> Self {
         Self { text, framing: if last { Framing::PlainAndLast } else { Framing::Plain } }
@@ -120,6 +127,7 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn a_request_is_a_name_one_space_and_a_key() {
@@ -131,7 +139,7 @@ mod tests {
             (b"", b"", b""),
             (b" x", b"", b"x"),
         ] {
-            let request = Request::parse(payload, Peer::Unix);
+            let request = Request::parse(payload, Peer::Unix, Clock::system().stamp());
             assert_eq!((request.name, request.key), (name, key));
         }
     }

@@ -10,6 +10,7 @@ use super::Service;
 use super::connection::{End, serve};
 use super::listener::Listener;
 use super::registry::Registry;
+use super::threads::Threads;
 use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::metrics as names;
@@ -23,17 +24,20 @@ pub struct Server<S> {
     pub clock: Clock,
     /// Connections open at once, over all listeners; at least one.
     pub max_connections: usize,
+    /// Where connections are served. What takes long should not be done there.
+    pub threads: Threads,
 }
 
 /// Serves until `shutdown` ends; then accepts no more, answers what was asked, and returns. The caller bounds
 /// how long that may take; dropping the future ends every connection at once.
 pub async fn run<S: Service>(listeners: Vec<Listener>, server: Server<S>, shutdown: impl Future<Output = ()>) {
     let registry = Registry::new(server.clock.clone(), server.max_connections.max(1));
+    let threads = Arc::new(server.threads);
     let (close, closing) = watch::channel(false);
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         let (registry, service, clock) = (registry.clone(), server.service.clone(), server.clock.clone());
-        acceptors.spawn(accept(listener, registry, service, clock, closing.clone()));
+        acceptors.spawn(accept(listener, registry, service, clock, threads.clone(), closing.clone()));
     }
     drop(closing);
     shutdown.await;
@@ -47,6 +51,7 @@ async fn accept<S: Service>(
     registry: Arc<Registry>,
     service: Arc<S>,
     clock: Clock,
+    threads: Arc<Threads>,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -77,9 +82,12 @@ async fn accept<S: Service>(
         metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
         let (service, clock, closing) = (service.clone(), clock.clone(), closing.clone());
         let (registry, closed) = (registry.clone(), closed.clone());
-        connections.spawn(async move {
+        let connection = async move {
             let peer = stream.peer();
-            let result = serve(stream, slot, service, clock.clone(), closing).await;
+            let result = match stream.moved_here() {
+                Ok(stream) => serve(stream, slot, service, clock.clone(), closing).await,
+                Err(error) => Err(error.into()),
+            };
             metrics::gauge!(names::CONNECTIONS, "listener" => "socketmap").set(registry.count() as f64);
             match result {
                 Ok(()) | Err(End::Lost(_) | End::Idle) => {}
@@ -89,7 +97,8 @@ async fn accept<S: Service>(
                     }
                 }
             }
-        });
+        };
+        connections.spawn_on(connection, &threads.next());
     }
     drop(listener);
     while connections.join_next().await.is_some() {}

@@ -20,6 +20,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The same connection, served by the event loop of the task that calls.
+    pub(super) fn moved_here(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+        }
+    }
+
     /// Where it comes from; an address that cannot be told counts as remote.
     pub fn peer(&self) -> Peer {
         match self {

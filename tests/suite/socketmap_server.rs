@@ -7,24 +7,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use postseal::clock::Clock;
 use postseal::config::Listen;
-use postseal::socketmap::{Answer, BoxFuture, Listener, Peer, Reply, Request, Rewound, Server, Service, run};
+use postseal::socketmap::{Answer, BoxFuture, Listener, Peer, Reply, Request, Rewound, Server, Service, Threads, run};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Answers `now KEY` at once and `gate KEY` when the gate opens.
+/// Answers `now KEY` and `written KEY` at once, and `gate KEY` when the gate opens.
 struct Scripted {
     asked: AtomicUsize,
     gate: watch::Receiver<bool>,
 }
 
 impl Service for Scripted {
-    fn answer(&self, request: Request<'_>) -> Answer {
+    fn answer(&self, request: Request<'_>, reply: &mut String) -> Answer {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let key = String::from_utf8_lossy(request.key).into_owned();
         match request.name {
             b"now" => Answer::Now(Reply::ok(&key)),
+            b"written" => {
+                reply.push_str("OK ");
+                reply.push_str(&key);
+                Answer::Written
+            }
             b"gate" => {
                 let mut gate = self.gate.clone();
                 Answer::Later(Box::pin(async move {
@@ -55,12 +60,18 @@ struct World {
 }
 
 fn start(listen: &str, max_connections: usize) -> World {
+    start_on(2, listen, max_connections)
+}
+
+/// With 0 threads connections are served by the test's own, whose clock it moves.
+fn start_on(threads: usize, listen: &str, max_connections: usize) -> World {
     let (gate, closed) = watch::channel(false);
     let service = Arc::new(Scripted { asked: AtomicUsize::new(0), gate: closed });
     let listener = Listener::bind(&Listen::parse(listen).expect("an address"), 0o600, false).expect("bound");
     let address = listener.local();
     let (shutdown, stop) = oneshot::channel();
-    let server = Server { service: service.clone(), clock: Clock::system(), max_connections };
+    let threads = Threads::start(threads).expect("started");
+    let server = Server { service: service.clone(), clock: Clock::system(), max_connections, threads };
     let server = tokio::spawn(run(vec![listener], server, async {
         let _ = stop.await;
     }));
@@ -98,18 +109,19 @@ async fn expect_end<S: AsyncRead + Unpin>(stream: &mut S, what: &str) {
 async fn pipelined_requests_run_at_once_and_are_answered_in_the_order_of_asking() {
     let world = start("127.0.0.1:0", 8);
     let mut stream = world.connect().await;
-    let requests = [frame("gate a"), frame("now b"), frame("gate c"), frame("nomap d"), frame("now e")].concat();
+    let requests = ["gate a", "now b", "gate c", "nomap d", "now e", "written f", "written g"].map(frame).concat();
     // In pieces that respect no boundary.
     for piece in requests.chunks(5) {
         stream.write_all(piece).await.expect("sent");
     }
-    while world.service.asked.load(Ordering::SeqCst) < 5 {
+    while world.service.asked.load(Ordering::SeqCst) < 7 {
         tokio::task::yield_now().await;
     }
     world.gate.send_replace(true);
-    let replies = [frame("OK a"), frame("OK b"), frame("OK c"), frame("PERM unknown map \"nomap\""), frame("OK e")];
-    expect(&mut stream, &replies.concat()).await;
+    let replies = ["OK a", "OK b", "OK c", "PERM unknown map \"nomap\"", "OK e", "OK f", "OK g"].map(frame).concat();
+    expect(&mut stream, &replies).await;
     ask(&mut stream, "now again", "OK again").await;
+    ask(&mut stream, "written again", "OK again").await;
 }
 
 #[tokio::test]
@@ -261,7 +273,7 @@ async fn shutdown_answers_what_was_asked_and_accepts_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_and_half_sent_requests_end_after_their_limits() {
-    let world = start("127.0.0.1:0", 8);
+    let world = start_on(0, "127.0.0.1:0", 8);
     let mut silent = world.connect().await;
     expect_end(&mut silent, "never asked").await;
     let mut idle = world.connect().await;

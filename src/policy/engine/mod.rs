@@ -18,6 +18,7 @@ pub(super) use survey::{Survey, conclude};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
 use parking_lot::RwLock;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -76,6 +77,8 @@ struct Inner {
     repeats: Repeats,
     /// Policies that could not be had of late.
     recent: Recent,
+    hits: Counter,
+    misses: Counter,
 }
 
 impl Engine {
@@ -90,8 +93,10 @@ impl Engine {
     ) -> Self {
         let overrides = RwLock::new(Arc::new(overrides));
         let (dane, sts) = (Flights::new(), Flights::new());
+        let requests = |result| metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result);
+        let (hits, misses) = (requests("hit"), requests("miss"));
         let (repeats, recent) = Default::default();
-        let inner = Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent };
+        let inner = Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent, hits, misses };
         Self { inner: Arc::new(inner) }
     }
 
@@ -127,8 +132,8 @@ impl Engine {
             // A disk that hangs holds no mail.
             _ = timeout_at(now.instant + self.inner.settings.timeout, self.inner.cache.settle()).await;
         }
-        let result = if decision.cached { "hit" } else { "miss" };
-        metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result).increment(1);
+        let count = if decision.cached { &self.inner.hits } else { &self.inner.misses };
+        count.increment(1);
         self.log(hop, &decision, now.instant);
         decision
     }

@@ -2,16 +2,16 @@
 
 use super::{Engine, dane_view, decide};
 use crate::cache::DaneVerdict;
+use crate::clock::Stamp;
 use crate::config::MapOptions;
 use crate::names::NextHop;
 use crate::policy::decision::Decision;
 use crate::policy::merge::{Sts, combine};
 use crate::policy::mta_sts::life;
-use crate::telemetry::metrics::CACHE_REQUESTS;
 
 impl Engine {
-    /// What [`Engine::answer`] would say, where it would say so at once; begins nothing.
-    pub fn answer_at_once(&self, hop: &NextHop, map: &MapOptions) -> Option<Decision> {
+    /// What [`Engine::answer`] would say at `now`, where it would say so at once; begins nothing.
+    pub fn answer_at_once(&self, hop: &NextHop, map: &MapOptions, now: Stamp) -> Option<Decision> {
         let inner = &self.inner;
         if let Some(found) = inner.overrides.read().find(hop) {
             return Some(Decision::overridden(found));
@@ -19,7 +19,6 @@ impl Engine {
         let uses_dane = map.dane && inner.settings.dane;
         let has_sts = matches!(hop, NextHop::Domain { port: None, .. });
         let uses_sts = has_sts && map.mta_sts && inner.settings.mta_sts;
-        let now = inner.clock.stamp();
         let known = inner.cache.get(hop, now)?;
         let dane = if uses_dane { Some(dane_view(&known.dane?, now)?) } else { None };
         let verdict = dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
@@ -32,7 +31,7 @@ impl Engine {
         };
         let column = sts.as_ref().map_or(Sts::None, |view| view.standing.column(map.strict_testing));
         let decision = decide(combine(Some(verdict), Some(column))?, map, dane, sts, true);
-        metrics::counter!(CACHE_REQUESTS, "result" => "hit").increment(1);
+        inner.hits.increment(1);
         self.log(hop, &decision, now.instant);
         Some(decision)
     }

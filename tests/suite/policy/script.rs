@@ -280,7 +280,7 @@ impl World {
 
     /// Decides; and what could be answered at once must be what waiting gives.
     pub async fn decide(&self, key: &str, map: &MapOptions) -> Decision {
-        let at_once = self.engine.answer_at_once(&hop(key), map);
+        let at_once = self.engine.answer_at_once(&hop(key), map, self.clock.stamp());
         let decision = self.engine.answer(&hop(key), map).await;
         assert_eq!(at_once.is_some(), decision.cached, "{key}: at once where nothing is looked up");
         if let Some(at_once) = at_once {
