@@ -36,7 +36,7 @@ use support::world::{Action, World};
 use support::zone::{Denial, Zone};
 
 /// The test world, for real signatures; its faults and helpers are not needed here.
-#[allow(dead_code, reason = "made for the tests, which use all of it")]
+#[allow(dead_code, unused_imports, reason = "made for the tests, which use all of it")]
 #[path = "../tests/suite/support"]
 mod support {
     pub mod answer;

@@ -31,7 +31,10 @@ const SECOND: f64 = 1e9;
 
 /// Every histogram of the process. A handle; clones share everything.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Histograms(Arc<Mutex<Vec<(Key, Arc<Buckets>)>>>);
+pub(super) struct Histograms(Arc<Mutex<Vec<Series>>>);
+
+/// A histogram and its name and labels.
+type Series = (Key, Arc<Buckets>);
 
 /// One histogram, in seconds.
 #[derive(Debug, Default)]

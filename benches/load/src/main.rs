@@ -22,7 +22,7 @@ mod report;
 mod world;
 
 /// The test world, which knows nothing of sockets. Faults and helpers for tests are not needed here.
-#[allow(dead_code, clippy::panic, reason = "made for the tests, which use all of it")]
+#[allow(dead_code, unused_imports, clippy::panic, reason = "made for the tests, which use all of it")]
 #[path = "../../../tests/suite/support"]
 mod support {
     pub mod answer;

@@ -52,7 +52,7 @@ pub(super) async fn look(
         let now = clock.stamp();
         let entry = (*state.entry).clone();
         let policy = result.as_ref().ok().map(|policy| {
-            let held = HeldPolicy { id: id.clone(), fetched_at: now.wall, policy: policy.clone() };
+            let held = HeldPolicy { id: id.clone(), fetched_at: now.wall, policy: policy.clone().into() };
             sections::policy(&held, 0, policy.max_age)
         });
         fetch_failure = result.as_ref().err().cloned();

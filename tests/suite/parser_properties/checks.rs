@@ -64,8 +64,8 @@ pub fn sts_policy(octets: &[u8]) {
     assert!(parsed.max_age <= StsPolicy::LONGEST_MAX_AGE);
     assert!(parsed.mode == StsMode::None || !parsed.mx.is_empty());
     let mut written = String::new();
-    for line in parsed.lines.iter() {
-        _ = writeln!(written, "{}: {}", line.key, line.value);
+    for (key, value) in parsed.lines.iter() {
+        _ = writeln!(written, "{key}: {value}");
     }
     if written.len() <= STS_POLICY_BYTES {
         assert_eq!(policy::parse(written.as_bytes()).as_ref(), Ok(&parsed));
@@ -77,7 +77,7 @@ pub fn sts_policy(octets: &[u8]) {
 
 fn reply_of(parsed: StsPolicy) {
     let hop = NextHop::parse(b"example.com").expect("a next hop");
-    let held = HeldPolicy { id: "1".into(), fetched_at: 1_800_000_000, policy: parsed };
+    let held = HeldPolicy { id: "1".into(), fetched_at: 1_800_000_000, policy: parsed.into() };
     let decision = Decision { outcome: Outcome::Secure(Arc::new(held)), dane: None, sts: None, cached: true };
     for tlsrpt in [false, true] {
         let map = MapOptions { tlsrpt, ..MapOptions::default() };
