@@ -152,10 +152,10 @@ mod tests {
         let policy = crate::cache::entry::StsPolicy {
             mode: crate::cache::StsMode::None,
             max_age: 1,
-            mx: Vec::new(),
-            lines: Vec::new(),
+            mx: Box::default(),
+            lines: Default::default(),
         };
-        changes.put(&name, Change::Put(Arc::new(HeldPolicy { id: "1".into(), fetched_at: 0, policy })));
+        changes.put(&name, Change::Put(Arc::new(HeldPolicy { id: "1".into(), fetched_at: 0, policy: policy.into() })));
         assert!(!changes.is_leaving(&name));
         changes.put_back();
         assert!(matches!(changes.take().now_or_never(), Some((_, Change::Put(_)))));

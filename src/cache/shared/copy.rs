@@ -55,7 +55,7 @@ impl SharedCopy {
     /// What is shared of a policy that was fetched.
     pub fn of(domain: &Domain, held: &HeldPolicy) -> Self {
         // Without the white space that may have been there, so that it is no longer than it was.
-        let lines: Vec<String> = held.policy.lines.iter().map(|line| format!("{}:{}", line.key, line.value)).collect();
+        let lines: Vec<String> = held.policy.lines.iter().map(|(key, value)| format!("{key}:{value}")).collect();
         Self {
             domain: domain.as_str().into(),
             id: held.id.clone(),
@@ -116,8 +116,8 @@ mod tests {
             line("x-note", "a: b"),
         ];
         let mx = vec![MxPattern::parse("mx.example.com").expect("a pattern")];
-        let policy = StsPolicy { mode: StsMode::Enforce, max_age: 86_400, mx, lines };
-        Arc::new(HeldPolicy { id: "a1".into(), fetched_at: 1_800_000_000, policy })
+        let policy = StsPolicy { mode: StsMode::Enforce, max_age: 86_400, mx: mx.into(), lines: lines.into() };
+        Arc::new(HeldPolicy { id: "a1".into(), fetched_at: 1_800_000_000, policy: policy.into() })
     }
 
     #[test]

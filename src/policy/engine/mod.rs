@@ -96,7 +96,8 @@ impl Engine {
         let requests = |result| metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result);
         let (hits, misses) = (requests("hit"), requests("miss"));
         let (repeats, recent) = Default::default();
-        let inner = Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent, hits, misses };
+        let inner =
+            Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent, hits, misses };
         Self { inner: Arc::new(inner) }
     }
 

@@ -243,8 +243,8 @@ mod tests {
         let clock = Clock::manual(1_800_000_000);
         let now = clock.stamp();
         let held = |id: &str, mode, age: i64| {
-            let policy = StsPolicy { mode, max_age: 1_000, mx: Vec::new(), lines: Vec::new() };
-            HeldPolicy { id: id.into(), fetched_at: now.wall - age, policy }
+            let policy = StsPolicy { mode, max_age: 1_000, mx: Box::default(), lines: Default::default() };
+            HeldPolicy { id: id.into(), fetched_at: now.wall - age, policy: policy.into() }
         };
         let state = |announced: &str, local: Option<HeldPolicy>| {
             let state = StsState::updated(after_record(None, &read(answer(&[announced], 600)), now), None, now);
@@ -278,8 +278,9 @@ mod tests {
     async fn an_adopted_policy_is_as_old_as_it_says() {
         let clock = Clock::manual(1_800_000_000);
         let now = clock.stamp();
-        let policy = StsPolicy { mode: StsMode::Enforce, max_age: 1_000, mx: Vec::new(), lines: Vec::new() };
-        let held = Arc::new(HeldPolicy { id: "1".into(), fetched_at: now.wall - 900, policy });
+        let policy =
+            StsPolicy { mode: StsMode::Enforce, max_age: 1_000, mx: Box::default(), lines: Default::default() };
+        let held = Arc::new(HeldPolicy { id: "1".into(), fetched_at: now.wall - 900, policy: policy.into() });
         let entry = after_record(None, &read(answer(&["v=STSv1; id=1;"], 600)), now);
         let state = StsState::updated(entry, None, now).adopting(held, now);
         assert_eq!(state.policy(now).map(|(_, left)| left.as_secs()), Some(100));

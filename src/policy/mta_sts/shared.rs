@@ -23,7 +23,7 @@ pub fn verify(copy: &SharedCopy, now: UnixTime) -> Result<HeldPolicy, Unusable> 
     if fetched_at.saturating_add(policy.max_age.into()) <= now {
         return Err(Unusable::Expired);
     }
-    Ok(HeldPolicy { id: copy.id.clone(), fetched_at, policy })
+    Ok(HeldPolicy { id: copy.id.clone(), fetched_at, policy: policy.into() })
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
             [GOOD.to_owned(), GOOD.replace('\n', "\r\n\r\n"), GOOD.replace(": ", ":"), GOOD.replace(": ", ": \t")]
         {
             let policy = policy::parse(text.as_bytes()).expect("a policy");
-            let held = HeldPolicy { id: "a1".into(), fetched_at: NOW, policy };
+            let held = HeldPolicy { id: "a1".into(), fetched_at: NOW, policy: policy.into() };
             assert_eq!(verify(&SharedCopy::of(&domain, &held), NOW).expect("the same"), held);
         }
     }
@@ -106,7 +106,7 @@ mod tests {
             text += "\na:b";
         }
         let policy = policy::parse(text.as_bytes()).expect("a policy");
-        let held = HeldPolicy { id: "a".repeat(32).into(), fetched_at: NOW, policy };
+        let held = HeldPolicy { id: "a".repeat(32).into(), fetched_at: NOW, policy: policy.into() };
         let octets = SharedCopy::of(&domain, &held).encode().expect("it fits");
         assert_eq!(verify(&SharedCopy::decode(&domain, &octets).expect("whole"), NOW).expect("a policy"), held);
     }
