@@ -50,7 +50,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Drives a running server; exit code 1 where a reply was not the expected one.
-    Load(drive::Settings),
+    Load(Box<drive::Settings>),
     /// Serves a signed root, `com`, and domains below it, until killed. Each line on its standard input is answered
     /// with the number of questions since the last.
     World(world::Settings),
