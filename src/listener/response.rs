@@ -111,11 +111,9 @@ impl<'a> Response<'a> {
         let [answers, authorities] = wire.counts;
         // ANCOUNT, NSCOUNT, ARCOUNT.
         let counts = [answers, authorities, u16::from(head.edns.is_some())];
-        header
-            .iter_mut()
-            .skip(6)
-            .zip(counts.iter().flat_map(|count| count.to_be_bytes()))
-            .for_each(|(to, from)| *to = from);
+        for (place, octet) in header.iter_mut().skip(6).zip(counts.iter().flat_map(|count| count.to_be_bytes())) {
+            *place = octet;
+        }
         out.extend_from_slice(&header);
         out.extend_from_slice(&head.question);
         let start = out.len();
@@ -130,17 +128,16 @@ impl<'a> Response<'a> {
         out.len() <= largest(head, transport)
     }
 
-    /// The records as octets, for [`Response::encode_ready`].
-    pub fn wire(&self, head: &Head<'_>) -> Wire {
+    /// The records as octets, for [`Response::encode_ready`]; none where no message holds them.
+    pub fn wire(&self, head: &Head<'_>) -> Option<Wire> {
         let mut writer = Writer::new([0; HEADER], &head.question);
         let start = writer.len();
         if !self.write_records(&mut writer, wants_dnssec(head), limits::RESPONSE_BYTES) {
-            // Larger than any message: what does not fit takes the other way, which truncates.
-            return Wire { octets: vec![0; limits::RESPONSE_BYTES].into(), ..Wire::default() };
+            return None;
         }
         let counts = [writer.count(1), writer.count(2)];
         let (octets, ttls) = writer.finish_from(start);
-        Wire { octets, counts, ttls }
+        Some(Wire { octets, counts, ttls })
     }
 
     /// Writes both sections; false, with some records missing, where they take more than `room`.

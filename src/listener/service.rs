@@ -152,9 +152,10 @@ impl<R: Resolve> Service<R> {
         if ready.entry.security.is_secure() && self.sentinel_denies(query) {
             return false;
         }
-        let wire = ready.entry.wire(head.edns.is_some_and(|edns| edns.dnssec_ok), || {
-            Response::found(&ready.resolution(name), head).wire(head)
-        });
+        let dnssec = head.edns.is_some_and(|edns| edns.dnssec_ok);
+        let make = || Response::found(&ready.resolution(name), head).wire(head);
+        // What is too large for any message takes the other way, which truncates.
+        let Some(wire) = ready.entry.wire(dnssec, make) else { return false };
         let response = Response::ready(&ready, head);
         let fits = response.encode_ready(wire, ready.ttl, head, transport, out);
         if fits {

@@ -63,8 +63,8 @@ pub struct Learnt {
     learnt: Stamp,
     /// TTL then.
     ttl: u32,
-    /// The records as clients get them: without, and with DNSSEC records.
-    wires: [OnceLock<Wire>; 2],
+    /// The records as clients get them: without, and with DNSSEC records; none where no message holds them.
+    wires: [OnceLock<Option<Wire>>; 2],
 }
 
 /// The records of an answer as they stand in a message, behind header and question. Names are compressed towards the
@@ -94,9 +94,9 @@ impl Entry {
 
 impl Learnt {
     /// The records as octets, made the first time that somebody wants them.
-    pub fn wire(&self, dnssec: bool, make: impl FnOnce() -> Wire) -> &Wire {
+    pub fn wire(&self, dnssec: bool, make: impl FnOnce() -> Option<Wire>) -> Option<&Wire> {
         let [plain, signed] = &self.wires;
-        if dnssec { signed } else { plain }.get_or_init(make)
+        if dnssec { signed } else { plain }.get_or_init(make).as_ref()
     }
 
     /// Seconds left; zero when it has expired.
