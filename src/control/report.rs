@@ -77,11 +77,10 @@ pub async fn examine(policy: &policy::Engine, clock: &Clock, hop: &NextHop, name
     let seconds = || (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
     let only_dane = MapOptions { mta_sts: false, ..*map };
     let only_sts = MapOptions { dane: false, ..*map };
-    let (decision, (dane, dane_time), (sts, sts_time)) = tokio::join!(
-        policy.answer(hop, map),
-        async { (policy.answer(hop, &only_dane).await.dane, seconds()) },
-        async { (policy.answer(hop, &only_sts).await.sts, seconds()) },
-    );
+    let (decision, (dane, dane_time), (sts, sts_time)) =
+        tokio::join!(policy.answer(hop, map), async { (policy.look(hop, &only_dane).await.dane, seconds()) }, async {
+            (policy.look(hop, &only_sts).await.sts, seconds())
+        },);
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         domain: hop.to_string(),

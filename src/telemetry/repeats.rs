@@ -1,6 +1,7 @@
 //! Lines that a stranger can cause: the first ones are written, the rest is counted and summarised.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -140,25 +141,19 @@ impl Repeats {
 #[derive(Debug, Default)]
 pub struct Occasionally {
     last: Mutex<Option<Instant>>,
-    held: std::sync::atomic::AtomicU64,
+    held: AtomicU64,
 }
 
 impl Occasionally {
-    /// One that has said nothing yet.
-    pub const fn new() -> Self {
-        Self { last: parking_lot::const_mutex(None), held: std::sync::atomic::AtomicU64::new(0) }
-    }
-
     /// Whether to say it now, and how often it was held back since it was said last.
     pub fn may_say(&self, now: Instant) -> Option<u64> {
-        use std::sync::atomic::Ordering::Relaxed;
         let mut last = self.last.lock();
         if last.is_some_and(|last| now.saturating_duration_since(last) < LOG_PERIOD) {
-            self.held.fetch_add(1, Relaxed);
+            self.held.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         *last = Some(now);
-        Some(self.held.swap(0, Relaxed))
+        Some(self.held.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -216,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn something_frequent_is_said_once_a_period_with_its_count() {
-        let often = Occasionally::new();
+        let often = Occasionally::default();
         let said: Vec<_> = (0..1_000).filter_map(|_| often.may_say(Instant::now())).collect();
         assert_eq!(said, [0]);
         tokio::time::advance(LOG_PERIOD).await;

@@ -68,6 +68,23 @@ async fn each_fresh_decision_that_matters_has_one_line_with_its_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_ask_at_the_same_time_share_one_line() {
+    let daemon = start().await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = daemon.connect().await;
+        client.send(b"QUERY dane.com").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive().await, "OK dane-only");
+    }
+    settle(&daemon).await;
+    assert_eq!(decisions(&daemon).len(), 1, "{:?}", decisions(&daemon));
+    assert!(daemon.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_random_names_writes_next_to_nothing() {
     let daemon = start().await;
     let mut client = daemon.connect().await;

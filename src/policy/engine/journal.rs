@@ -12,10 +12,11 @@ use crate::telemetry::metrics as metric_names;
 use crate::telemetry::repeats::Policy;
 
 impl Engine {
-    /// Writes down what was decided, where it is worth a line. `began` is when the question came.
-    pub(super) fn log(&self, hop: &NextHop, decision: &Decision, began: Instant) {
+    /// Writes down what was decided, where it is worth a line. `is_first` where the question began the lookup that
+    /// decided, so that those who joined it add no lines; `began` is when it came.
+    pub(super) fn log(&self, hop: &NextHop, decision: &Decision, is_first: bool, began: Instant) {
         let answer = decision.outcome.label();
-        let worth = worth(decision);
+        let worth = if is_first { worth(decision) } else { Worth::Nothing };
         if matches!(worth, Worth::Nothing) {
             // Nearly every answer: nothing is made ready for a line that is not written.
             tracing::debug!(

@@ -123,20 +123,38 @@ impl Engine {
             return Decision::overridden(found);
         }
         let now = self.inner.clock.stamp();
+        let (decision, is_first) = self.find_out(hop, map, now).await;
+        let count = if decision.cached { &self.inner.hits } else { &self.inner.misses };
+        count.increment(1);
+        self.log(hop, &decision, is_first, now.instant);
+        decision
+    }
+
+    /// What [`Engine::answer`] would say with these options, for people: neither counted nor in the log.
+    pub async fn look(&self, hop: &NextHop, map: &MapOptions) -> Decision {
+        let overrides = Arc::clone(&self.inner.overrides.read());
+        match overrides.find(hop) {
+            Some(found) => Decision::overridden(found),
+            None => self.find_out(hop, map, self.inner.clock.stamp()).await.0,
+        }
+    }
+
+    /// The decision, and whether this question began the lookup for it.
+    async fn find_out(&self, hop: &NextHop, map: &MapOptions, now: Stamp) -> (Decision, bool) {
         let known = self.inner.cache.get(hop, now);
-        let decision = match self.begin(hop, map, known, now) {
-            Ok((dane, sts)) => self.wait(map, dane, sts).await,
-            Err(overloaded) => Decision::temporary(overloaded),
+        let (decision, is_first) = match self.begin(hop, map, known, now) {
+            Ok((dane, sts)) => {
+                let began = [dane.started(), sts.started()].contains(&Some(now.instant));
+                (self.wait(map, dane, sts).await, began)
+            }
+            Err(overloaded) => (Decision::temporary(overloaded), true),
         };
         if !decision.cached && matches!(decision.outcome, Outcome::Secure(_)) {
             // Whoever was told `secure` gets it again after a crash: that takes the DANE branch as well.
             // A disk that hangs holds no mail.
             _ = timeout_at(now.instant + self.inner.settings.timeout, self.inner.cache.settle()).await;
         }
-        let count = if decision.cached { &self.inner.hits } else { &self.inner.misses };
-        count.increment(1);
-        self.log(hop, &decision, now.instant);
-        decision
+        (decision, is_first)
     }
 
     /// Looks up the DANE branch of `hop` now, past the policy cache, with every host that was looked at.

@@ -32,7 +32,7 @@ impl Engine {
         let column = sts.as_ref().map_or(Sts::None, |view| view.standing.column(map.strict_testing));
         let decision = decide(combine(Some(verdict), Some(column))?, map, dane, sts, true);
         inner.hits.increment(1);
-        self.log(hop, &decision, now.instant);
+        self.log(hop, &decision, false, now.instant);
         Some(decision)
     }
 }
