@@ -56,7 +56,7 @@ enum Command {
     CheckConfig,
     /// Print what belongs into Postfix's main.cf, and check the one that is there.
     PostfixConfig(postfix_config::PostfixConfig),
-    /// Show how the running daemon is: readiness, caches, trust anchors.
+    /// Show how the running daemon is: readiness, caches, trust anchors, recent failures, slowest zones.
     Status(status::Show),
     /// Exit with 0 when the running daemon is ready to answer.
     Healthcheck,

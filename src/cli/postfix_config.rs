@@ -9,7 +9,7 @@ use clap::Args;
 use super::print;
 use crate::config::{Config, Sources};
 use crate::daemon;
-use crate::postfix::check::{Checked, Finding, Severity, check, resolvers};
+use crate::postfix::check::{Checked, Finding, Severity, check, missing_copy, resolvers};
 use crate::postfix::lines::{OLD_MAP, lines, map_name};
 use crate::postfix::resolver;
 use crate::postfix::site::{CONFIG_DIRECTORY, QUEUE_DIRECTORY, Site, local_version};
@@ -92,11 +92,13 @@ impl PostfixConfig {
             map_of: &|name| daemon::map_options(config, name),
             exists: &Path::exists,
         });
+        findings.extend(missing_copy(site, &config.postfix.resolv_conf));
         let file = site.resolv_conf(&config.postfix.resolv_conf);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         if let Ok(found) = runtime.block_on(resolver::examine(&file, self.resolver_port)) {
             findings.extend(resolvers(&file, &found));
         }
+        findings.sort_by_key(|finding| finding.severity != Severity::Mistake);
         Ok(findings)
     }
 }

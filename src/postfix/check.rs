@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lines::{Endpoint, endpoints};
 use super::main_cf::MainCf;
 use super::resolver::Manner;
+use super::site::Site;
 use super::version::{DANE, INSECURE_MX, SERVERNAME, TLSRPT, Version};
 use crate::config::{Config, MapOptions};
 
@@ -53,7 +54,7 @@ fn hint(text: impl Into<String>) -> Finding {
     Finding { severity: Severity::Hint, text: text.into() }
 }
 
-/// All that is wrong with the file, worst first.
+/// All that is wrong with the file.
 pub fn check(checked: &Checked<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     version(checked, &mut findings);
@@ -62,7 +63,6 @@ pub fn check(checked: &Checked<'_>) -> Vec<Finding> {
     security_level(checked, &mut findings);
     certificates(checked, &mut findings);
     reports(checked, &mut findings);
-    findings.sort_by_key(|finding| finding.severity != Severity::Mistake);
     findings
 }
 
@@ -221,6 +221,19 @@ fn reports(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
     if enabled && !sends {
         findings.push(hint("reports say nothing of MTA-STS policies with this map: ask for QUERYwithTLSRPT"));
     }
+}
+
+/// In a chroot, libresolv finds no other `resolv.conf` than the copy there, and without one asks this host.
+pub fn missing_copy(site: &Site, usual: &Path) -> Option<Finding> {
+    let copy = site.copy_of(usual);
+    (site.chrooted && !copy.exists()).then(|| {
+        let text = format!(
+            "smtp runs in a chroot that has no {}, so it asks 127.0.0.1: copy {} there, and again when it changes",
+            copy.display(),
+            usual.display()
+        );
+        hint(text)
+    })
 }
 
 /// Whether the resolvers that Postfix uses validate; `file` is their `resolv.conf`. Each of them counts: the later

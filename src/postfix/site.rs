@@ -38,9 +38,14 @@ impl Site {
         })
     }
 
+    /// Where a chroot has its copy of a file.
+    pub fn copy_of(&self, usual: &Path) -> PathBuf {
+        self.queue_directory.join(usual.strip_prefix("/").unwrap_or(usual))
+    }
+
     /// The file that tells `smtp(8)` its resolvers: in a chroot the copy there, where there is one.
     pub fn resolv_conf(&self, usual: &Path) -> PathBuf {
-        let inside = self.queue_directory.join(usual.strip_prefix("/").unwrap_or(usual));
+        let inside = self.copy_of(usual);
         if self.chrooted && inside.exists() { inside } else { usual.to_owned() }
     }
 }

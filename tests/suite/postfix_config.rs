@@ -1,5 +1,6 @@
 //! `postseal postfix-config`: the lines for each version, the checks of an existing main.cf, the exit codes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -60,8 +61,6 @@ fn the_lines_of_the_readme_are_those_that_are_printed() {
         assert_eq!(found, wanted, "{version}");
     }
 }
-
-use std::collections::BTreeSet;
 
 #[test]
 fn what_is_printed_passes_its_own_check() {
@@ -130,6 +129,17 @@ fn exit_codes_tell_mistakes_from_what_cannot_be_told() {
     let (code, _, error) = site.run(&[]);
     // Without PATH there is no postconf to be found.
     assert!(code == Some(2) && error.contains("--postfix-version"), "{error}");
+}
+
+#[test]
+fn a_chroot_without_a_resolv_conf_is_worth_a_hint() {
+    let site = Site::new();
+    std::fs::write(site.path().join("master.cf"), "smtp unix - - y - - smtp\n").expect("written");
+    let queue = site.path().join("spool");
+    let (_, text) = site.check(&format!("queue_directory = {}\n", queue.display()), "3.7");
+    assert!(text.contains("# hint: smtp runs in a chroot that has no "), "{text}");
+    let at = |word: &str| text.find(word).expect("a finding");
+    assert!(at("# mistake: ") < at("# hint: "), "worst first: {text}");
 }
 
 #[test]
