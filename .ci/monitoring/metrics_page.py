@@ -61,7 +61,7 @@ def read_page(binary):
 
 
 def main():
-    page = read_page(sys.argv[1])
+    page = read_page(os.path.abspath(sys.argv[1]))
     # Each family is described once, in front of its samples; promtool reports neither on its own.
     families = re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE)
     helped = re.findall(r"^# HELP (\S+) \S", page, re.MULTILINE)

@@ -100,7 +100,7 @@ fn figures(out: &mut String, status: &Status) {
 type Column = (&'static str, &'static str);
 
 const ANCHOR_COLUMNS: &[Column] =
-    &[("zone", "name"), ("key tag", ""), ("state", ""), ("keys seen", ""), ("next look", "wide")];
+    &[("zone", ""), ("key tag", ""), ("state", ""), ("keys seen", ""), ("next look", "wide")];
 const FAILURE_COLUMNS: &[Column] = &[("reason", ""), ("count", "number"), ("last", "wide"), ("at", "name")];
 const ZONE_COLUMNS: &[Column] = &[
     ("zone", "name"),

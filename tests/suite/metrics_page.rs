@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use postseal::telemetry::metrics::{self as names, METRICS, Values};
 use postseal::telemetry::samples::Samples;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::support::daemon::Daemon;
@@ -181,13 +181,39 @@ fn names_no_domain(page: &str, asked: &BTreeSet<String>) {
     assert_eq!(seen.len(), METRICS.len(), "every metric is there from the start: {seen:?}");
 }
 
+/// What a test logs on its own thread.
+#[derive(Clone, Default)]
+struct Captured(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Captured {
+    fn warnings(&self) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter(|line| line["level"] == "WARN").collect()
+    }
+}
+
 /// What a test counts on its own thread.
 fn samples_of(recorder: &metrics_exporter_prometheus::PrometheusRecorder) -> Samples {
     Samples::parse(&recorder.handle().render())
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_and_lost_policies_are_counted() {
+async fn renewals_and_lost_policies_are_counted_and_a_lost_policy_is_a_warning() {
+    let log = Captured::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    let _log = tracing::subscriber::set_default(subscriber);
     let recorder = PrometheusBuilder::new().build_recorder();
     let _guard = ::metrics::set_default_local_recorder(&recorder);
     let mut zones = foundation();
@@ -221,5 +247,54 @@ async fn renewals_and_lost_policies_are_counted() {
     }
     assert_eq!(lab.ask("only.com").await, "NOTFOUND ");
     assert_eq!(sum(names::POLICY_DOWNGRADES, ""), 1.0);
+    let warnings = log.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let line = &warnings[0];
+    assert_eq!(
+        (&line["domain"], &line["old"], &line["new"]),
+        (&"only.com".into(), &"dane-only".into(), &"none".into())
+    );
     assert!(sum(names::PREFETCH, "failed") > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_nothing_is_counted_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("hints"), ". 3600 IN NS ns.root.\nns.root. 3600 IN A 127.0.0.1\n").unwrap();
+    let config = "state-dir = \"state\"\n[socketmap]\nlisten = [\"unix:map.sock\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+                  [resolver]\nroot-hints = \"hints\"\nallow-private-servers = true\nupstream-port = 9\nipv6 = false\n\
+                  [log]\nformat = \"json\"\n";
+    std::fs::write(at("postseal.toml"), config).unwrap();
+    // No file may grow beyond a block; what is written beyond is an error, not a signal.
+    let mut process = tokio::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" --config postseal.toml", env!("CARGO_BIN_EXE_postseal")])
+        .current_dir(directory.path())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line: serde_json::Value = serde_json::from_str(&log.next_line().await.unwrap().expect("it runs")).unwrap();
+        if line["message"] == "http listening" {
+            break line["address"].as_str().unwrap().to_owned();
+        }
+    };
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    let scrape = async || {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut response = Vec::new();
+        while stream.read_buf(&mut response).await.unwrap() > 0 {}
+        Samples::parse(&String::from_utf8(response).unwrap())
+    };
+    for _ in 0..1_000 {
+        let samples = scrape().await;
+        if samples.sum(names::STORE_FAILING, None) == 1.0 && samples.sum(names::STORE_WRITE_ERRORS, None) >= 1.0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the disk fails, and nothing says so");
 }

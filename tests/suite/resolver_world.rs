@@ -158,3 +158,28 @@ async fn faults_that_have_a_way_around_them_are_got_around_over_sockets() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_root_goes_past_every_cache_and_sees_nothing_but_the_root() {
+    let lab = Lab::in_memory(sample());
+    assert!(lab.engine.look_at_root().await.is_ok());
+    assert_eq!(lab.verdict("com", DS).await, "secure 1");
+    // Everything below may fail.
+    lab.world.inject(On::zone("com"), Fault::Silence);
+    lab.world.inject(On::zone("org"), Fault::BadSignatures);
+    assert!(lab.engine.look_at_root().await.is_ok());
+    for (name, fault) in [
+        ("silence", Fault::Silence),
+        ("bad signatures", Fault::BadSignatures),
+        ("missing signatures", Fault::MissingSignatures),
+        ("errors", Fault::Code(2)),
+    ] {
+        lab.world.heal();
+        lab.world.inject(On::zone("."), fault);
+        assert!(lab.engine.is_root_validated(), "what was proven is still known");
+        let failure = lab.engine.look_at_root().await.expect_err("the root fails");
+        assert!(lab.engine.look_at_root().await.is_err(), "{name}: {failure}");
+        lab.world.heal();
+        assert!(lab.engine.look_at_root().await.is_ok(), "{name}: and is back at once");
+    }
+}

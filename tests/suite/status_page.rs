@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use postseal::telemetry::metrics::{CACHE_ENTRIES, CACHE_REQUESTS, DANE_RESULTS, MTA_STS_RESULTS, QUERIES};
+
 use super::support::daemon::Daemon;
 use super::support::https::Script;
 use super::support::mail::{break_hosts, domain, foundation, host};
@@ -70,6 +72,37 @@ async fn the_page_shows_the_daemon_as_it_is() {
     assert_eq!((&status["queries"], &status["missing"]), (&8.into(), &serde_json::json!([])));
     let keys: Vec<_> = status["trust_anchors"].as_array().unwrap().iter().map(|key| key["state"].as_str()).collect();
     assert_eq!(keys, [Some("valid")], "{status}");
+    assert!(daemon.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_changes_nothing_and_answers_while_lookups_hang() {
+    let daemon = start().await;
+    let counts = async || {
+        let samples = daemon.samples().await;
+        [QUERIES, CACHE_REQUESTS, CACHE_ENTRIES, DANE_RESULTS, MTA_STS_RESULTS].map(|name| samples.sum(name, None))
+    };
+    let (_, dump) = command(&daemon, &["dump"]).await;
+    let before = counts().await;
+    for _ in 0..5 {
+        assert!(command(&daemon, &["status"]).await.0);
+        daemon.get("/").await;
+    }
+    assert_eq!(counts().await, before);
+    let domains =
+        |text: &str| text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(domains(&command(&daemon, &["dump"]).await.1), domains(&dump));
+    // Each of these waits for servers that are silent.
+    let mut waiting = Vec::new();
+    for number in 0..300 {
+        let mut client = daemon.connect().await;
+        client.send(format!("QUERY wait-{number}.dead.net").as_bytes()).await;
+        waiting.push(client);
+    }
+    let (asked, timely) = (postseal::clock::Instant::now(), std::time::Duration::from_secs(3));
+    assert!(command(&daemon, &["status"]).await.0);
+    assert!(daemon.get("/").await.starts_with("HTTP/1.1 200 "));
+    assert!(asked.elapsed() < timely, "{:?}", asked.elapsed());
     assert!(daemon.stop().await);
 }
 

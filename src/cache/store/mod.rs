@@ -23,6 +23,7 @@ mod recover;
 mod writer;
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -182,7 +183,8 @@ fn octets_below(directory: &Path, depth: u32) -> u64 {
     let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(data) if data.is_dir() && depth > 0 => octets_below(&entry.path(), depth - 1),
-        Ok(data) if data.is_file() => data.len(),
+        // Journals are made long in advance: what counts is what the disk has given, in blocks of 512 octets.
+        Ok(data) if data.is_file() => data.blocks() * 512,
         _ => 0,
     };
     entries.map(size).sum()

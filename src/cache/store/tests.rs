@@ -320,3 +320,50 @@ async fn write_fixture() {
     drop(store);
     assert_eq!(open(state).1.report, Report { policies: 3, dane: 1, ..Report::default() });
 }
+
+/// Opens a store and gives what that counted, on this thread.
+fn counted(state: &Path, name: &str) -> f64 {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    drop(open(state));
+    drop(guard);
+    crate::telemetry::samples::Samples::parse(&recorder.handle().render()).sum(name, None)
+}
+
+#[tokio::test]
+async fn what_damage_costs_is_counted() {
+    let state = tempfile::tempdir().expect("a directory");
+    drop(filled(state.path(), 20).await);
+    for name in [STORE_LOST, STORE_MOVED_ASIDE, crate::telemetry::metrics::STORE_DAMAGED_ENTRIES] {
+        assert_eq!(counted(state.path(), name), 0.0, "{name}");
+    }
+    // A value that nobody understands, in a record that is whole.
+    let (store, _) = open(state.path());
+    store.queue.put([&[super::index::KEY_STS][..], b"odd.example"].concat(), Some(vec![99, 1, 2])).expect("queued");
+    store.flush().await.expect("written");
+    drop(store);
+    assert!(counted(state.path(), crate::telemetry::metrics::STORE_DAMAGED_ENTRIES) >= 1.0);
+    // Half of both copies is gone.
+    let store = state.path().join(STORE_DIRECTORY);
+    fs::remove_dir_all(store.join(keyspace::KEYSPACE_DIRECTORY)).expect("removed");
+    let log = files(&store).into_iter().find(|path| path.ends_with("policies.log")).expect("the log");
+    let mut octets = fs::read(&log).expect("read");
+    let (from, to) = (octets.len() / 4, octets.len() / 2);
+    octets[from..to].fill(0);
+    fs::write(&log, octets).expect("written");
+    assert!(counted(state.path(), STORE_LOST) >= 1.0);
+    // Nothing can be read at all.
+    for path in files(&store) {
+        fs::write(path, b"nonsense").expect("written");
+    }
+    assert_eq!(counted(state.path(), STORE_MOVED_ASIDE), 1.0);
+}
+
+#[tokio::test]
+async fn the_size_on_disk_and_what_waits_can_be_seen() {
+    let state = tempfile::tempdir().expect("a directory");
+    let store = filled(state.path(), 50).await;
+    store.flush().await.expect("written");
+    let usage = store.usage();
+    assert!(usage.bytes > 50 * 100 && !usage.failing && usage.waiting == 0, "{usage:?}");
+}
