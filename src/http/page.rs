@@ -80,7 +80,7 @@ fn figures(out: &mut String, status: &Status) {
         true => "<span class=\"failing\">cannot be written</span>".to_owned(),
         false => escape(&size(status.store.bytes)),
     };
-    let figures = [
+    let mut figures = vec![
         ("up", escape(&span(i64::try_from(status.uptime).unwrap_or(i64::MAX)))),
         ("queries answered", status.queries.to_string()),
         ("from memory", escape(&hit_rate)),
@@ -88,6 +88,10 @@ fn figures(out: &mut String, status: &Status) {
         ("DNS cache", escape(&size(status.resolver_cache_bytes))),
         ("store", store),
     ];
+    if let Some(shared) = &status.shared_store {
+        let class = if shared.state == "down" { " class=\"failing\"" } else { "" };
+        figures.push(("shared store", format!("<span{class}>{}</span>", escape(&shared.state))));
+    }
     out.push_str("<section><dl class=\"figures\">");
     for (name, value) in figures {
         // Writing into a String cannot fail.
@@ -183,6 +187,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::status::SharedStoreStatus;
 
     const EVIL: &str = "<script>alert('1')</script>\"&";
 
@@ -200,6 +205,18 @@ mod tests {
         let page = render(&status, true);
         assert!(!page.contains("<script>alert") && !page.contains("alert('1')"), "{page}");
         assert_eq!(page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;").count(), 9);
+    }
+
+    #[test]
+    fn a_shared_store_shows_its_state_and_not_where_it_is() {
+        let shared = |state: &str| {
+            let (url, state) = ("redis://store.internal".to_owned(), state.to_owned());
+            let shared_store = Some(SharedStoreStatus { url, state, ..SharedStoreStatus::default() });
+            render(&Status { shared_store, ..Status::default() }, false)
+        };
+        assert!(shared("up").contains("<dt>shared store</dt><dd><span>up</span></dd>"));
+        assert!(shared("down").contains("<span class=\"failing\">down</span>"));
+        assert!(!shared("down").contains("internal") && !render(&Status::default(), false).contains("shared store"));
     }
 
     #[test]
