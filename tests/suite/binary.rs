@@ -310,6 +310,7 @@ fn sockets_from_systemd_go_to_the_service_that_they_are_named_for() {
     let process = Command::new("sh")
         .args(["-c", script, BINARY])
         .current_dir(directory.path())
+        .env_clear()
         .env("LISTEN_FDS", "2")
         .env("LISTEN_FDNAMES", "socketmap:dns")
         .stdin(first)
@@ -322,7 +323,7 @@ fn sockets_from_systemd_go_to_the_service_that_they_are_named_for() {
     assert_eq!(daemon.wait_for("socketmap listening"), socketmap);
     assert_eq!(daemon.wait_for("dns listening"), dns);
     daemon.wait_for("ready");
-    let reply = Command::new(BINARY).args(["query", "--server", &socketmap, "[192.0.2.1]"]).output().expect("ran");
+    let reply = run(daemon.directory.path(), &["query", "--server", &socketmap, "[192.0.2.1]"]);
     assert_eq!(reply.stdout, b"NOTFOUND\n");
     assert!(daemon.stop().0);
 }

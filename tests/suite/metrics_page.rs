@@ -270,6 +270,7 @@ async fn a_disk_that_takes_nothing_is_counted_and_shown() {
     let mut process = tokio::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" --config postseal.toml", env!("CARGO_BIN_EXE_postseal")])
         .current_dir(directory.path())
+        .env_clear()
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
