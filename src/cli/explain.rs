@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 
+use super::ask::{AskError, ask_daemon_of};
 use super::{fail, print};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Sources};
-use crate::control::client::{ClientError, ask, encode};
-use crate::control::explanations::{Busy, Explanation, Style, Verdict, render};
+use crate::control::client::{ClientError, encode};
+use crate::control::explanations::{Explanation, Style, Verdict, render};
 use crate::daemon::{self, Parts};
 
 /// Explain the policy of one next hop.
@@ -58,7 +59,7 @@ impl Explain {
         if printed == ExitCode::SUCCESS { code(&explanation) } else { printed }
     }
 
-    fn explanation(&self, sources: &Sources) -> Result<Explanation, ExplainError> {
+    fn explanation(&self, sources: &Sources) -> Result<Explanation, AskError> {
         let config = Config::load(sources)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let explanation = runtime.block_on(async {
@@ -66,7 +67,7 @@ impl Explain {
                 return self.look(&config, &sources.environment).await;
             }
             match self.ask_daemon(&config).await {
-                Err(ExplainError::Client(error @ ClientError::Connect { .. })) => {
+                Err(AskError::Client(error @ ClientError::Connect { .. })) => {
                     eprintln!("postseal: {error} Looking here, without its cache.");
                     self.look(&config, &sources.environment).await
                 }
@@ -77,46 +78,21 @@ impl Explain {
         explanation
     }
 
-    async fn look(&self, config: &Config, environment: &Environment) -> Result<Explanation, ExplainError> {
-        let map = daemon::map_options(config, &self.map).ok_or_else(|| ExplainError::NoMap(self.map.clone()))?;
+    async fn look(&self, config: &Config, environment: &Environment) -> Result<Explanation, AskError> {
+        let map = daemon::map_options(config, &self.map).ok_or_else(|| AskError::NoMap(self.map.clone()))?;
         let parts = Parts::for_one_query(config, environment, Clock::system())?;
         Ok(parts.explanations().explain(&self.domain, &self.map, &map, self.check_mx).await?)
     }
 
-    async fn ask_daemon(&self, config: &Config) -> Result<Explanation, ExplainError> {
+    async fn ask_daemon(&self, config: &Config) -> Result<Explanation, AskError> {
         let target = format!(
             "/explain?key={}&map={}&format=json&check-mx={}",
             encode(&self.domain),
             encode(&self.map),
             u8::from(self.check_mx)
         );
-        let response = ask(&config.state_dir, Method::GET, &target).await?;
-        if response.status != StatusCode::OK {
-            return Err(ExplainError::Refused(response.body.trim_end().to_owned()));
-        }
-        Ok(serde_json::from_str(&response.body)?)
+        Ok(serde_json::from_str(&ask_daemon_of(config, Method::GET, &target).await?)?)
     }
-}
-
-/// Why there is no explanation.
-#[derive(Debug, thiserror::Error)]
-enum ExplainError {
-    #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
-    #[error(transparent)]
-    Start(#[from] daemon::StartError),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Busy(#[from] Busy),
-    #[error("no map named {0}")]
-    NoMap(String),
-    #[error("{0}")]
-    Refused(String),
-    #[error("answer of the daemon: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 fn code(explanation: &Explanation) -> ExitCode {

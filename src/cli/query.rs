@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Args;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 
+use super::ask::{AskError, ask_daemon_of};
 use super::{fail, print};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Sources};
-use crate::control::client::{ask, encode};
+use crate::control::client::encode;
 use crate::control::report::{Branch, Report, examine};
 use crate::daemon::{self, Parts};
 use crate::names::NextHop;
@@ -75,7 +76,7 @@ impl Query {
         }
     }
 
-    fn report(&self, sources: &Sources) -> Result<Report, QueryError> {
+    fn report(&self, sources: &Sources) -> Result<Report, AskError> {
         let config = Config::load(sources)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(async {
@@ -85,8 +86,8 @@ impl Query {
         report
     }
 
-    async fn look_up(&self, config: &Config, environment: &Environment) -> Result<Report, QueryError> {
-        let map = daemon::map_options(config, &self.map).ok_or_else(|| QueryError::NoMap(self.map.clone()))?;
+    async fn look_up(&self, config: &Config, environment: &Environment) -> Result<Report, AskError> {
+        let map = daemon::map_options(config, &self.map).ok_or_else(|| AskError::NoMap(self.map.clone()))?;
         let hop = match NextHop::parse(self.domain.as_bytes()) {
             Ok(hop) => hop,
             Err(why) => return Ok(Report::of_no_destination(&self.domain, &self.map, why)),
@@ -96,13 +97,9 @@ impl Query {
         Ok(examine(&parts.policy, &clock, &hop, &self.map, &map).await)
     }
 
-    async fn ask_daemon(&self, config: &Config) -> Result<Report, QueryError> {
+    async fn ask_daemon(&self, config: &Config) -> Result<Report, AskError> {
         let target = format!("/query?key={}&map={}", encode(&self.domain), encode(&self.map));
-        let response = ask(&config.state_dir, Method::GET, &target).await?;
-        if response.status != StatusCode::OK {
-            return Err(QueryError::Refused(response.body.trim_end().to_owned()));
-        }
-        Ok(serde_json::from_str(&response.body)?)
+        Ok(serde_json::from_str(&ask_daemon_of(config, Method::GET, &target).await?)?)
     }
 }
 
@@ -110,25 +107,6 @@ impl Query {
 fn server_address(text: &str) -> Result<SocketAddr, &'static str> {
     let alone = text.trim_matches(['[', ']']).parse().map(|address: IpAddr| SocketAddr::new(address, PORT));
     alone.or_else(|_| text.parse()).map_err(|_| "expected an IP address, or address:port")
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-enum QueryError {
-    #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
-    #[error(transparent)]
-    Start(#[from] daemon::StartError),
-    #[error(transparent)]
-    Client(#[from] crate::control::client::ClientError),
-    #[error("no map named {0}")]
-    NoMap(String),
-    #[error("{0}")]
-    Refused(String),
-    #[error("answer of the daemon: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// One block for people.
