@@ -24,7 +24,6 @@ use tokio::time::{sleep_until, timeout_at};
 
 use self::branch::Branch;
 use self::flights::{Flight, Flights, Overloaded};
-use super::dane::{self, DaneReport};
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
 use super::merge::{Combined, combine};
 use super::mta_sts::{Fetch, Looked, life};
@@ -155,11 +154,6 @@ impl Engine {
             _ = timeout_at(now.instant + self.inner.settings.timeout, self.inner.cache.settle()).await;
         }
         (decision, is_first)
-    }
-
-    /// Looks up the DANE branch of `hop` now, past the policy cache, with every host that was looked at.
-    pub async fn examine_dane(&self, hop: &NextHop) -> DaneReport {
-        dane::evaluate(&*self.inner.lookup, hop, self.inner.slow_after()).await
     }
 
     /// Both branches as they stand, lookups begun where they are needed.
