@@ -10,7 +10,9 @@ const LOCK_FILE: &str = "postseal.lock";
 
 /// Holds the state directory until dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub struct StateLock(#[allow(dead_code, reason = "held, not read")] File);
+pub struct StateLock {
+    _held: File,
+}
 
 /// Why the state directory is not ours.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ impl StateLock {
             // A full disk must not keep us from starting: the lock is held with or without the number.
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         }
-        Ok(Self(file))
+        Ok(Self { _held: file })
     }
 }
 
