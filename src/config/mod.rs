@@ -4,6 +4,7 @@
 //! a [`ConfigError`] that names file, key and what would be right. Never binds, never opens what a path names.
 
 mod error;
+mod fields;
 mod keys;
 mod maps;
 mod overrides;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use figment::Figment;
 use figment::error::Kind as FigmentKind;
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
 
 use super::error::ConfigError;
+use super::fields;
 use super::maps::MapOptions;
 use super::overrides::Overrides;
-use super::shared_url::{self, SharedUrl};
+use super::shared_url::SharedUrl;
 use super::sources::Sources;
 use super::values::{self, Listen};
 use crate::names::Domain;
@@ -39,7 +39,7 @@ pub struct Config {
     /// Decisions.
     pub policy: Policy,
     /// Maps by exact name.
-    #[serde(default, deserialize_with = "maps")]
+    #[serde(default, deserialize_with = "fields::maps")]
     pub maps: BTreeMap<String, MapOptions>,
     /// Postfix's own resolver.
     pub postfix: Postfix,
@@ -129,7 +129,7 @@ pub struct Resolver {
     /// 0x20.
     pub case_randomisation: bool,
     /// Bound of the DNS cache in octets, at least 1 MiB.
-    #[serde(deserialize_with = "cache_bytes")]
+    #[serde(deserialize_with = "fields::cache_bytes")]
     pub cache_bytes: usize,
 }
 
@@ -138,13 +138,13 @@ pub struct Resolver {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ForwardZone {
     /// The zone; `None` is the root.
-    #[serde(deserialize_with = "zone")]
+    #[serde(deserialize_with = "fields::zone")]
     pub zone: Option<Domain>,
     /// Servers; the port is 53, or 853 with TLS, unless given.
-    #[serde(deserialize_with = "servers")]
+    #[serde(deserialize_with = "fields::servers")]
     pub servers: Vec<ForwardServer>,
     /// Name in the servers' certificate: DNS over TLS.
-    #[serde(default, deserialize_with = "optional_domain")]
+    #[serde(default, deserialize_with = "fields::optional_domain")]
     pub tls: Option<Domain>,
 }
 
@@ -174,7 +174,7 @@ pub struct MtaSts {
     /// PEM file of CAs; `None`: Mozilla's, built in.
     pub ca_file: Option<PathBuf>,
     /// `http://host:port`; `None`: the environment decides.
-    #[serde(default, deserialize_with = "proxy")]
+    #[serde(default, deserialize_with = "fields::proxy")]
     pub proxy: Option<String>,
     /// Port of policy hosts.
     #[serde(deserialize_with = "values::within::<1, 65_535, _, _>")]
@@ -196,7 +196,7 @@ pub struct Dane {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Policy {
     /// An answer is ready within this time, 1 s to 90 s (Postfix gives up after 100 s).
-    #[serde(deserialize_with = "timeout")]
+    #[serde(deserialize_with = "fields::timeout")]
     pub timeout: Duration,
     /// What the operator decides instead of us.
     #[serde(skip)]
@@ -221,7 +221,7 @@ pub struct Cache {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Store {
     /// Second-level store for MTA-STS policies.
-    #[serde(default, deserialize_with = "shared_url")]
+    #[serde(default, deserialize_with = "fields::shared_url")]
     pub shared: Option<SharedUrl>,
     /// PEM file of the CAs of its servers; `None`: Mozilla's, built in.
     pub shared_ca_file: Option<PathBuf>,
@@ -307,88 +307,6 @@ fn explain(figment: &Figment, error: figment::Error) -> ConfigError {
         other => (other.to_string(), "another value".to_owned()),
     };
     ConfigError::Value { origin, key, found, expected }
-}
-
-fn maps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, MapOptions>, D::Error> {
-    let maps = BTreeMap::<String, MapOptions>::deserialize(deserializer)?;
-    // A request is `NAME SP KEY`: no other name can ever be asked for.
-    match maps.keys().find(|name| name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic())) {
-        Some(name) => Err(de::Error::invalid_value(de::Unexpected::Str(name), &"a map name without blanks, in ASCII")),
-        None => Ok(maps),
-    }
-}
-
-fn cache_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let octets = values::size(deserializer)?;
-    if octets < 1 << 20 {
-        return Err(de::Error::invalid_value(de::Unexpected::Unsigned(octets as u64), &"at least 1MiB"));
-    }
-    Ok(octets)
-}
-
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let timeout = values::duration(deserializer)?;
-    if timeout < Duration::from_secs(1) || timeout > Duration::from_secs(90) {
-        let found = format!("{timeout:?}");
-        return Err(de::Error::invalid_value(de::Unexpected::Other(&found), &"a duration from 1s to 90s"));
-    }
-    Ok(timeout)
-}
-
-fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Domain>, D::Error> {
-    values::parsed(deserializer, "a zone like `cluster.local`, or `.`", |text| match text {
-        "." => Some(None),
-        _ => Domain::parse(text).ok().map(Some),
-    })
-}
-
-fn optional_domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Domain>, D::Error> {
-    values::parsed(deserializer, "the name in the servers' certificate", |text| Domain::parse(text).ok()).map(Some)
-}
-
-fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ForwardServer>, D::Error> {
-    struct Item(ForwardServer);
-    impl<'de> Deserialize<'de> for Item {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            values::parsed(deserializer, "an address, or an address with port", |text| {
-                let alone = text.parse().ok().map(|address| ForwardServer { address, port: None });
-                alone.or_else(|| {
-                    let full: SocketAddr = text.parse().ok()?;
-                    Some(ForwardServer { address: full.ip(), port: Some(full.port()) })
-                })
-            })
-            .map(Self)
-        }
-    }
-    let servers = Vec::<Item>::deserialize(deserializer)?;
-    if servers.is_empty() {
-        return Err(de::Error::invalid_length(0, &"at least one server"));
-    }
-    Ok(servers.into_iter().map(|item| item.0).collect())
-}
-
-fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    secret_url(deserializer, "a proxy like `http://proxy.example.com:3128`", |text| {
-        let authority = text.strip_prefix("http://")?.trim_end_matches('/');
-        let (_, port) = authority.rsplit_once(':')?;
-        let valid = port.parse::<u16>().is_ok() && authority.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-        valid.then(|| text.to_owned())
-    })
-}
-
-fn shared_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SharedUrl>, D::Error> {
-    secret_url(deserializer, shared_url::EXPECTED, SharedUrl::parse)
-}
-
-/// Unlike [`values::parsed`], errors do not quote the password.
-fn secret_url<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    expected: &'static str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, D::Error> {
-    let text = values::parsed(deserializer, expected, |text| Some(text.to_owned()))?;
-    let wrong = || de::Error::invalid_value(de::Unexpected::Str(&shared_url::masked(&text)), &expected);
-    parse(&text).ok_or_else(wrong).map(Some)
 }
 
 #[cfg(test)]
