@@ -200,6 +200,12 @@ pub const ROOT_MIN_TTL: u32 = 300;
 pub const ZONE_CUTS: usize = 20_000;
 /// Zones whose keys are kept.
 pub const ZONE_KEYS: usize = 20_000;
+/// Denials kept as they were heard, until somebody wants them proven; some 2 KiB each.
+pub const UNPROVEN_DENIALS: usize = 512;
+/// How long. Postfix asks its resolver within a second of asking for a policy.
+pub const UNPROVEN_FOR: Duration = Duration::from_secs(10);
+/// Of how many such denials it is remembered that there was one; some 50 octets each.
+pub const UNPROVEN_CLAIMS: usize = 20_000;
 /// Failed questions remembered.
 pub const FAILURES_KEPT: usize = 10_000;
 /// Other servers asked after an answer that does not validate; more would let one bogus zone ask the world.

@@ -71,6 +71,16 @@ impl Answer {
     }
 }
 
+/// What [`Lookup::glance`] sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// The answer.
+    Answer(Answer),
+    /// Servers of a signed zone say that there is nothing, which has not been proven: good for putting a decision off,
+    /// never for making one. [`Lookup::lookup`] proves it.
+    Denied,
+}
+
 /// A future that any trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -79,6 +89,12 @@ pub trait Lookup: Send + Sync + 'static {
     /// Looks `name` and `rtype` up, aliases followed (unless `rtype` is CNAME). Ends within the resolver's own
     /// deadline. Dropping the future does not stop the work: it goes on and fills the cache.
     fn lookup<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Answer, Failure>>;
+
+    /// The same for what may turn out not to be needed: a denial comes back unproven where its proof would cost
+    /// signature checks. To look the same up afterwards costs these, and no exchange.
+    fn glance<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Glance, Failure>> {
+        Box::pin(async move { self.lookup(name, rtype).await.map(Glance::Answer) })
+    }
 
     /// A cheap hint, from what is cached: true only when `name` is already known to lie in a zone that is
     /// signed and chained to a trust anchor. Never asks anybody.

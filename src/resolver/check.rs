@@ -50,6 +50,16 @@ pub(super) enum Checked {
     },
 }
 
+impl Checked {
+    /// The same so many seconds after it was heard; only denials are ever kept before they are checked.
+    pub fn aged(mut self, age: u32) -> Self {
+        if let Self::Denial { ttl, .. } = &mut self {
+            *ttl = ttl.saturating_sub(age);
+        }
+        self
+    }
+}
+
 /// An RRset with its standing.
 #[derive(Clone, Debug)]
 pub(super) struct Signed {
@@ -383,6 +393,11 @@ fn find_soa<'a>(message: &'a Message, zone: &Name, name: &Name) -> Option<&'a Rr
         .iter()
         .filter(|set| set.rtype == RecordType::SOA && zone.zone_of(&set.name) && set.name.zone_of(name));
     candidates.next().and_then(|first| find(&message.authority, &first.name, RecordType::SOA))
+}
+
+/// How long a denial would hold, as far as it says so itself.
+pub(super) fn claimed_ttl(heard: &Heard, name: &Name) -> u32 {
+    find_soa(&heard.message, &heard.zone.name, name).map_or(NO_SOA_TTL, negative_ttl)
 }
 
 /// The lesser of the SOA's TTL and its MINIMUM field (RFC 2308 §5).

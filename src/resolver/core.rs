@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::delegation::{Forwarding, Zone, Zones};
 use super::failures::Failures;
 use super::flight::{Flights, Turns};
+use super::glance::Unproven;
 use super::resolution::Resolution;
 use super::rrset::RrSet;
 use super::rrset_cache::RrsetCache;
@@ -40,12 +41,18 @@ pub(super) struct Core {
     pub descents: Turns<(Name, Name)>,
     pub trust_flights: Flights<Name, Result<ZoneTrust, Failure>>,
     pub lookups: Flights<(Name, u16, bool), Result<Arc<Resolution>, Failure>>,
+    /// Lookups that leave denials unproven.
+    pub glances: Flights<(Name, u16), Seen>,
+    pub unproven: Unproven,
     pub priming: Flights<(), ()>,
     /// Whether the root's servers were asked for, and named, once (RFC 8109).
     pub primed: AtomicBool,
     /// What failed or was slow of late.
     pub recent: Recent,
 }
+
+/// What comes of a glance: nothing where a denial stays unproven.
+pub(super) type Seen = Result<Option<Arc<Resolution>>, Failure>;
 
 /// What a question is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,8 @@ impl Core {
             descents: Turns::default(),
             trust_flights: Flights::new(),
             lookups: Flights::new(),
+            glances: Flights::new(),
+            unproven: Unproven::new(),
             priming: Flights::new(),
             primed: AtomicBool::new(false),
             recent: Recent::default(),

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 
-use super::core::Core;
+use super::core::{Context, Core, Seen};
 use super::resolution::{Ready, Resolution};
 use super::rrset::RrSet;
 use super::settings::Settings;
 use super::transport::Network;
 use super::trust::ZoneTrust;
 use crate::clock::Clock;
-use crate::dns::{Answer, BoxFuture, Cause, Failure, Lookup};
+use crate::dns::{Answer, BoxFuture, Cause, Failure, Glance, Lookup, Security};
 use crate::limits;
 use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
 use crate::telemetry::recent::Recent;
@@ -60,35 +60,55 @@ impl Engine {
         if let Some(resolution) = self.core.cached_answer(&name, rtype) {
             return Ok(Arc::new(resolution));
         }
-        if self.core.lookups.count() >= limits::LOOKUPS_IN_FLIGHT {
-            return Err(Failure::new(name, rtype, Cause::Overloaded).in_zone(&Name::root()));
+        if !flags.checking_disabled
+            && let Some(glance) = self.core.glances.under_way(&(name.clone(), u16::from(rtype)))
+            && let Some(outcome) = glance.await.transpose()
+        {
+            return outcome;
         }
+        self.admit(&name, rtype)?;
         let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
         let key = (name.clone(), u16::from(rtype), flags.checking_disabled);
         let flight = self.core.lookups.join(key, aborted, || {
             let core = Arc::clone(&self.core);
             async move {
                 let context = core.context(flags.checking_disabled);
-                let late = Failure::new(name.clone(), rtype, Cause::Timeout);
-                let begun = core.clock.instant();
-                let answer = core.answer(&context, name, rtype);
-                let outcome = match tokio::time::timeout_at(context.deadline, answer).await {
-                    Ok(outcome) => outcome.map(Arc::new),
-                    Err(_) => {
-                        core.failures.insert(late.clone(), core.now());
-                        Err(late)
-                    }
-                };
-                if core.settings.counted {
-                    count(&outcome, core.clock.instant() - begun);
-                }
-                if let Err(failure) = &outcome {
-                    core.recent.failed(failure.kind(), || failure.place(), core.now());
-                }
-                outcome
+                let answer = async { core.answer(&context, name.clone(), rtype, None).await.map(Arc::new) };
+                core.conclude(&context, &name, rtype, answer, |answer| Some(answer.security)).await
             }
         });
         flight.await
+    }
+
+    /// Answers a question unless it is denied in a way that has yet to be proven: then `None`, and
+    /// [`Engine::resolve`] proves it.
+    async fn glance_at(&self, name: &Name, rtype: RecordType) -> Seen {
+        let name = name.to_lowercase();
+        if let Some(resolution) = self.core.cached_answer(&name, rtype) {
+            return Ok(Some(Arc::new(resolution)));
+        }
+        if let Some(lookup) = self.core.lookups.under_way(&(name.clone(), u16::from(rtype), false)) {
+            return lookup.await.map(Some);
+        }
+        self.admit(&name, rtype)?;
+        let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
+        let flight = self.core.glances.join((name.clone(), u16::from(rtype)), aborted, || {
+            let core = Arc::clone(&self.core);
+            async move {
+                let context = core.context(false);
+                let glance = async { Ok(core.glance(&context, name.clone(), rtype).await?.map(Arc::new)) };
+                core.conclude(&context, &name, rtype, glance, |seen| Some(seen.as_ref()?.security)).await
+            }
+        });
+        flight.await
+    }
+
+    /// Whether there is room for another lookup.
+    fn admit(&self, name: &Name, rtype: RecordType) -> Result<(), Failure> {
+        if self.core.lookups.count() + self.core.glances.count() < limits::LOOKUPS_IN_FLIGHT {
+            return Ok(());
+        }
+        Err(Failure::new(name.clone(), rtype, Cause::Overloaded).in_zone(&Name::root()))
     }
 
     /// The DNSKEY RRset of `zone` straight from its servers, not from any cache, and not validated: the first that
@@ -151,11 +171,43 @@ impl Engine {
     }
 }
 
+impl Core {
+    /// Brings a lookup to its end, at its deadline at the latest, and takes note of how it went. What `security` finds
+    /// none in counts when it is proven.
+    async fn conclude<T>(
+        &self,
+        context: &Context,
+        name: &Name,
+        rtype: RecordType,
+        lookup: impl Future<Output = Result<T, Failure>>,
+        security: impl FnOnce(&T) -> Option<Security>,
+    ) -> Result<T, Failure> {
+        let begun = self.clock.instant();
+        let outcome = match tokio::time::timeout_at(context.deadline, lookup).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let late = Failure::new(name.clone(), rtype, Cause::Timeout);
+                self.failures.insert(late.clone(), self.now());
+                Err(late)
+            }
+        };
+        if self.settings.counted
+            && let Some(security) = outcome.as_ref().map(security).transpose()
+        {
+            count(security, self.clock.instant() - begun);
+        }
+        if let Err(failure) = &outcome {
+            self.recent.failed(failure.kind(), || failure.place(), self.now());
+        }
+        outcome
+    }
+}
+
 /// Counts a lookup that the cache could not answer (design §12).
-fn count(outcome: &Result<Arc<Resolution>, Failure>, took: Duration) {
+fn count(outcome: Result<Security, &Failure>, took: Duration) {
     let result = match outcome {
-        Ok(resolution) if resolution.security.is_secure() => "secure",
-        Ok(_) => "insecure",
+        Ok(Security::Secure) => "secure",
+        Ok(Security::Insecure) => "insecure",
         Err(failure) if failure.is_bogus() => "bogus",
         Err(_) => "failed",
     };
@@ -166,6 +218,15 @@ fn count(outcome: &Result<Arc<Resolution>, Failure>, took: Duration) {
 impl Lookup for Engine {
     fn lookup<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move { self.resolve(name, rtype, Flags::default()).await?.to_answer(rtype) })
+    }
+
+    fn glance<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Glance, Failure>> {
+        Box::pin(async move {
+            match self.glance_at(name, rtype).await? {
+                Some(resolution) => resolution.to_answer(rtype).map(Glance::Answer),
+                None => Ok(Glance::Denied),
+            }
+        })
     }
 
     fn zone_known_signed(&self, name: &Name) -> bool {

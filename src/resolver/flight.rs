@@ -30,6 +30,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         self.under_way.lock().len()
     }
 
+    /// The work for `key`, where it is under way.
+    pub fn under_way(&self, key: &K) -> Option<Shared<BoxFuture<'static, V>>> {
+        self.under_way.lock().get(key).cloned()
+    }
+
     /// Joins the work for `key`, or starts `work` on a task of its own. The future that comes back may be
     /// dropped; the work goes on. `aborted` is the result should the task die.
     pub fn join<F>(&self, key: K, aborted: V, work: impl FnOnce() -> F) -> Shared<BoxFuture<'static, V>>

@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 use super::check::{Checked, Signed};
 use super::core::{Context, Core};
 use super::delegation::Zone;
+use super::glance::age;
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
 use super::resolution::{End, Part, Ready, Resolution};
@@ -56,18 +57,25 @@ impl Core {
         None
     }
 
-    /// Answers a question, following aliases (RFC 1034 §4.3.2, RFC 6672 §3.2).
+    /// Whether the cache holds at least the first step of an answer.
+    pub fn knows_next_step(&self, name: &Name, rtype: RecordType) -> bool {
+        !matches!(self.cached_step(&mut Resolution::new(name.clone()), rtype), Step::Unknown)
+    }
+
+    /// Answers a question, following aliases (RFC 1034 §4.3.2, RFC 6672 §3.2). `early` is what was heard of it already.
     pub async fn answer(
         self: &Arc<Self>,
         context: &Context,
         name: Name,
         rtype: RecordType,
+        early: Option<Result<Heard, Failure>>,
     ) -> Result<Resolution, Failure> {
+        let mut early = early.or_else(|| self.unproven.take(&name, rtype, self.now()).map(Ok));
         let mut resolution = Resolution::new(name.clone());
         let mut seen = vec![name];
         for _ in 0..=limits::ALIAS_HOPS {
             let step = match self.cached_step(&mut resolution, rtype) {
-                Step::Unknown => self.fetched_step(context, &mut resolution, rtype).await?,
+                Step::Unknown => self.fetched_step(context, &mut resolution, rtype, early.take()).await?,
                 known => known,
             };
             match step {
@@ -116,6 +124,7 @@ impl Core {
         context: &Context,
         resolution: &mut Resolution,
         rtype: RecordType,
+        early: Option<Result<Heard, Failure>>,
     ) -> Result<Step, Failure> {
         let name = resolution.canonical.clone();
         if !context.checking_disabled
@@ -123,7 +132,7 @@ impl Core {
         {
             return Err(failure);
         }
-        match self.fetch_and_check(context, &name, rtype).await {
+        match self.fetch_and_check(context, &name, rtype, early).await {
             Ok(checked) => {
                 self.keep_checked(&checked, &name, rtype);
                 self.failures.clear(&name, rtype);
@@ -150,12 +159,17 @@ impl Core {
         context: &Context,
         name: &Name,
         rtype: RecordType,
+        mut early: Option<Result<Heard, Failure>>,
     ) -> Result<Checked, (Failure, Option<Heard>)> {
         let mut excluded: Vec<SocketAddr> = Vec::new();
         let mut bogus: Option<(Failure, Heard)> = None;
         let mut stepped_back = false;
         loop {
-            let heard = match (self.descend(context, name, rtype, &excluded).await, bogus.take()) {
+            let heard = match early.take() {
+                Some(early) => early,
+                None => self.descend(context, name, rtype, &excluded).await,
+            };
+            let heard = match (heard, bogus.take()) {
                 (Ok(heard), _) => heard,
                 (Err(failure), None) => return Err((failure, None)),
                 // No server is left that might do better. A lying referral may be behind it: once, ask another
@@ -172,7 +186,7 @@ impl Core {
                 },
             };
             match self.check(context, &heard, name, rtype).await {
-                Ok(checked) => return Ok(checked),
+                Ok(checked) => return Ok(checked.aged(age(&heard, self.now()))),
                 Err(failure) => {
                     let retry = failure.is_bogus()
                         && excluded.len() < limits::BOGUS_RETRIES

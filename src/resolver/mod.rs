@@ -6,7 +6,7 @@
 //! [`engine`] shares equal questions and bounds them; `lookup` follows aliases, from the cache where it can;
 //! [`iterate`] goes from the deepest known zone cut ([`delegation`]) down to the zone's servers ([`servers`],
 //! [`transport`]); `trust` and `ds_status` build the chain of keys beside it; `check` validates with the pure rules of
-//! [`validate`]; [`rrset_cache`] keeps what is right and [`failures`] what went wrong.
+//! [`validate`]; `glance` puts off what may not be needed; [`rrset_cache`] keeps what is right and [`failures`] what went wrong.
 //!
 //! Never hands out anything that was not validated (but for clients that ask for just that), never trusts glue
 //! or additional data beyond reaching servers, never serves anything stale.
@@ -20,6 +20,7 @@ mod ds_status;
 pub mod engine;
 pub mod failures;
 pub mod flight;
+mod glance;
 mod inspect;
 pub mod iterate;
 mod lookup;

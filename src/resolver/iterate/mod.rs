@@ -22,6 +22,7 @@ use super::flight::Turn;
 use super::message::{Message, Rcode};
 use super::servers::{Ask, AskError, Judgement, Rejection, Reply};
 use super::trust::ZoneTrust;
+use crate::clock::Stamp;
 use crate::dns::{Cause, Failure, text};
 use crate::limits;
 
@@ -36,6 +37,8 @@ pub(super) struct Heard {
     pub message: Message,
     /// What that means.
     pub meaning: Meaning,
+    /// When that was.
+    pub at: Stamp,
 }
 
 /// Patience with the addresses at hand before further name servers are looked up beside them.
@@ -302,7 +305,7 @@ impl Core {
             (Err(AskError { cause, server }), None) => return Err(failure(zone, name, rtype, cause, server)),
         };
         match classify(&message, &zone.name, name, rtype, forwarder) {
-            Ok(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning }),
+            Ok(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning, at: self.now() }),
             // Accepted above by the same judgement, so this is never reached; no reason to panic about it.
             Err(_) => Err(failure(zone, name, rtype, Cause::Malformed, Some(server))),
         }
