@@ -24,6 +24,7 @@ mod dnssec_vectors;
 mod docs;
 mod explain;
 mod forward_zones;
+mod glances;
 mod http_pages;
 mod layering;
 mod logs;

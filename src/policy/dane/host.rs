@@ -3,14 +3,14 @@
 use std::pin::pin;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, Shared, select};
+use futures_util::future::{Either, Shared, join, select};
 use hickory_proto::rr::{Name, RecordType};
 use serde::{Deserialize, Serialize};
 
 use super::tlsa::{TlsaSet, judge, usable_records};
 use super::ttl::Carried;
 use super::verdict::HostStatus;
-use crate::dns::{Answer, BoxFuture, Failure, Found, Lookup, Security};
+use crate::dns::{Answer, BoxFuture, Failure, Found, Glance, Lookup, Security};
 use crate::names::Domain;
 
 /// What was found out about one host, and on the way to it.
@@ -197,23 +197,42 @@ enum Addresses {
     Unknown(Failure),
 }
 
-/// Asks for both families at once; one secure address is enough.
+/// Asks for both families at once; one secure address is enough, and then nobody needs to prove that the other family
+/// has none.
 async fn find_addresses(lookup: &dyn Lookup, name: &Name) -> Addresses {
-    let both = select(lookup.lookup(name, RecordType::A), lookup.lookup(name, RecordType::AAAA)).await;
-    let (first, other) = both.factor_first();
-    if let Some(secure) = secure_addresses(&first) {
+    let look = |rtype| Box::pin(async move { (rtype, lookup.glance(name, rtype).await) });
+    let (first, other) = select(look(RecordType::A), look(RecordType::AAAA)).await.factor_first();
+    if let Some(secure) = at_a_glance(&first.1) {
         return secure;
     }
-    classify(name, first, other.await)
+    let other = other.await;
+    if let Some(secure) = at_a_glance(&other.1) {
+        return secure;
+    }
+    let prove = async |(rtype, glance)| match glance {
+        Ok(Glance::Answer(answer)) => Ok(answer),
+        Ok(Glance::Denied) => lookup.lookup(name, rtype).await,
+        Err(failure) => Err(failure),
+    };
+    let (first, other) = join(prove(first), prove(other)).await;
+    classify(name, first, other)
 }
 
-fn secure_addresses(result: &Result<Answer, Failure>) -> Option<Addresses> {
-    let answer = result.as_ref().ok().filter(|answer| answer.security.is_secure() && !answer.records().is_empty())?;
-    Some(Addresses::Secure { canonical: answer.canonical.clone(), carried: Carried::nothing().and(answer) })
+fn at_a_glance(glance: &Result<Glance, Failure>) -> Option<Addresses> {
+    match glance {
+        Ok(Glance::Answer(answer)) => secure_addresses(answer),
+        Ok(Glance::Denied) | Err(_) => None,
+    }
+}
+
+fn secure_addresses(answer: &Answer) -> Option<Addresses> {
+    let is_secure = answer.security.is_secure() && !answer.records().is_empty();
+    is_secure
+        .then(|| Addresses::Secure { canonical: answer.canonical.clone(), carried: Carried::nothing().and(answer) })
 }
 
 fn classify(name: &Name, first: Result<Answer, Failure>, second: Result<Answer, Failure>) -> Addresses {
-    if let Some(secure) = secure_addresses(&first).or_else(|| secure_addresses(&second)) {
+    if let Some(secure) = [&first, &second].into_iter().flatten().find_map(secure_addresses) {
         return secure;
     }
     let (mut insecure, mut aliased) = (None, false);

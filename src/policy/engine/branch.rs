@@ -14,6 +14,8 @@ pub(super) enum Branch<V, T: Clone> {
     Known(V),
     /// Being looked up; where there is a view already, it is used when that takes too long.
     Waiting(Flight<T>, Option<V>),
+    /// There seems to be nothing, which has to be proven before it counts; the lookup began then.
+    Unproven(Instant),
 }
 
 impl<T: Clone> Branch<DaneView, T> {
@@ -22,7 +24,7 @@ impl<T: Clone> Branch<DaneView, T> {
         match self {
             Self::Off => Some(DaneVerdict::None),
             Self::Known(view) => Some(view.entry.verdict),
-            Self::Waiting(..) => None,
+            Self::Waiting(..) | Self::Unproven(_) => None,
         }
     }
 }
@@ -33,7 +35,7 @@ impl<T: Clone> Branch<StsView, T> {
         match self {
             Self::Off => Some(Sts::None),
             Self::Known(view) => Some(view.standing.column(strict_testing)),
-            Self::Waiting(..) => None,
+            Self::Waiting(..) | Self::Unproven(_) => None,
         }
     }
 }
@@ -41,7 +43,7 @@ impl<T: Clone> Branch<StsView, T> {
 impl<V: Clone, T: Clone> Branch<V, T> {
     pub(super) fn view(&self) -> Option<V> {
         match self {
-            Self::Off => None,
+            Self::Off | Self::Unproven(_) => None,
             Self::Known(view) => Some(view.clone()),
             Self::Waiting(_, fallback) => fallback.clone(),
         }
@@ -52,6 +54,7 @@ impl<V: Clone, T: Clone> Branch<V, T> {
         match self {
             Self::Off | Self::Known(_) => None,
             Self::Waiting(flight, _) => Some(flight.started),
+            Self::Unproven(started) => Some(*started),
         }
     }
 
@@ -59,7 +62,15 @@ impl<V: Clone, T: Clone> Branch<V, T> {
     pub(super) fn fallback_since(&self) -> Option<Instant> {
         match self {
             Self::Waiting(flight, Some(_)) => Some(flight.started),
-            Self::Off | Self::Known(_) | Self::Waiting(_, None) => None,
+            Self::Off | Self::Known(_) | Self::Waiting(_, None) | Self::Unproven(_) => None,
+        }
+    }
+
+    /// The same once the lookup found that there seems to be nothing.
+    pub(super) fn unproven(self) -> Self {
+        match self {
+            Self::Waiting(flight, _) => Self::Unproven(flight.started),
+            other => other,
         }
     }
 
@@ -73,7 +84,7 @@ impl<V: Clone, T: Clone> Branch<V, T> {
     /// Waits for the lookup; for ever where there is none.
     pub(super) async fn landed(&self) -> Option<T> {
         match self {
-            Self::Off | Self::Known(_) => std::future::pending().await,
+            Self::Off | Self::Known(_) | Self::Unproven(_) => std::future::pending().await,
             Self::Waiting(flight, _) => flight.clone().landed().await,
         }
     }

@@ -10,7 +10,7 @@ use crate::names::{Domain, NextHop};
 use crate::policy::dane;
 use crate::policy::decision::StsView;
 use crate::policy::merge::{Combined, Sts, combine};
-use crate::policy::mta_sts::{self, Looked, Means, is_newer, life};
+use crate::policy::mta_sts::{self, Look, Looked, Means, is_newer, life};
 use crate::telemetry::metrics as metric_names;
 
 impl Inner {
@@ -39,12 +39,13 @@ impl Inner {
         state
     }
 
-    pub(super) async fn look_up_sts(&self, domain: &Domain, renew: bool) -> Looked {
+    /// None only where `look` leaves a denial unproven.
+    pub(super) async fn look_up_sts(&self, domain: &Domain, look: Look) -> Option<Looked> {
         let hop = NextHop::Domain { domain: domain.clone(), port: None };
         let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
         let shared = self.cache.shared();
         let means = Means { lookup: &*self.lookup, fetch: &*self.fetch, shared, clock: &self.clock };
-        let looked = mta_sts::look(means, domain, before.as_ref(), renew).await;
+        let looked = mta_sts::look(means, domain, before.as_ref(), look).await?;
         metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
         let unchanged = before.as_ref().is_some_and(|before| before.entry == looked.state.entry);
         if !unchanged {
@@ -58,7 +59,7 @@ impl Inner {
             self.recent.failed(failure.kind.in_words(), || domain.to_string(), self.clock.stamp());
         }
         self.note_change(&hop);
-        looked
+        Some(looked)
     }
 
     /// Takes note of what both branches come to now, as far as they are known.

@@ -26,7 +26,7 @@ use self::branch::Branch;
 use self::flights::{Flight, Flights, Overloaded};
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
 use super::merge::{Combined, combine};
-use super::mta_sts::{Fetch, Looked, life};
+use super::mta_sts::{Fetch, Look, Looked, life};
 use crate::cache::entry::StsMode;
 use crate::cache::{DaneState, PolicyCache, Snapshot};
 use crate::clock::{Clock, Instant, Stamp};
@@ -71,7 +71,8 @@ struct Inner {
     overrides: RwLock<Arc<Overrides>>,
     cache: Arc<PolicyCache>,
     dane: Flights<NextHop, DaneState>,
-    sts: Flights<Domain, Looked>,
+    /// None where there seems to be no record, which was not proven.
+    sts: Flights<Domain, Option<Looked>>,
     /// Which lines about failures are written.
     repeats: Repeats,
     /// Policies that could not be had of late.
@@ -144,7 +145,7 @@ impl Engine {
         let (decision, is_first) = match self.begin(hop, map, known, now) {
             Ok((dane, sts)) => {
                 let began = [dane.started(), sts.started()].contains(&Some(now.instant));
-                (self.wait(map, dane, sts).await, began)
+                (self.wait(hop, map, dane, sts).await, began)
             }
             Err(overloaded) => (Decision::temporary(overloaded), true),
         };
@@ -164,7 +165,7 @@ impl Engine {
         map: &MapOptions,
         known: Option<Snapshot>,
         now: Stamp,
-    ) -> Result<(Branch<DaneView, DaneState>, Branch<StsView, Looked>), Overloaded> {
+    ) -> Result<(Branch<DaneView, DaneState>, Branch<StsView, Option<Looked>>), Overloaded> {
         let (dane, sts) = known.map_or((None, None), |known| (known.dane, known.sts));
         let dane = if !(map.dane && self.inner.settings.dane) {
             Branch::Off
@@ -184,8 +185,13 @@ impl Engine {
                     view => {
                         // A policy in force is served when checking it takes long; and where the last lookup
                         // found nothing out, a slow new one does not hold mail again.
+                        let look = match (&dane, &view) {
+                            // DANE may decide alone: then it makes no difference whether there is no record.
+                            (Branch::Waiting(..), None) => Look::UnlessDenied,
+                            _ => Look::Recheck,
+                        };
                         let fallback = view.filter(|view| view.standing != Standing::Absent);
-                        match (self.sts_flight(domain, false, now.instant), fallback) {
+                        match (self.sts_flight(domain, look, now.instant), fallback) {
                             (Ok(flight), fallback) => Branch::Waiting(flight, fallback),
                             (Err(Overloaded), Some(view)) => Branch::Known(view),
                             (Err(overloaded), None) => return Err(overloaded),
@@ -201,15 +207,22 @@ impl Engine {
     /// Waits until the table determines the answer, or the time is over.
     async fn wait(
         &self,
+        hop: &NextHop,
         map: &MapOptions,
         mut dane: Branch<DaneView, DaneState>,
-        mut sts: Branch<StsView, Looked>,
+        mut sts: Branch<StsView, Option<Looked>>,
     ) -> Decision {
         let cached = !matches!(dane, Branch::Waiting(..)) && !matches!(sts, Branch::Waiting(..));
         let timeout = self.inner.settings.timeout;
         loop {
             if let Some(combined) = combine(dane.verdict(), sts.column(map.strict_testing)) {
                 return decide(combined, map, dane.view(), sts.view(), cached);
+            }
+            if let (Some(_), &Branch::Unproven(started), NextHop::Domain { domain, .. }) = (dane.verdict(), &sts, hop) {
+                sts = match self.sts_flight(domain, Look::Recheck, started) {
+                    Ok(flight) => Branch::Waiting(flight, None),
+                    Err(overloaded) => return Decision::temporary(overloaded),
+                };
             }
             let deadline = dane.started().max(sts.started()).map(|started| started + timeout);
             let recheck = sts.fallback_since().map(|started| started + STS_RECHECK_WAIT.min(timeout / 2));
@@ -220,13 +233,14 @@ impl Engine {
                     None => return Decision::temporary("lookup was given up"),
                 },
                 landed = sts.landed() => sts = match landed {
-                    Some(looked) => Branch::Known(looked.view),
+                    Some(Some(looked)) => Branch::Known(looked.view),
+                    Some(None) => sts.unproven(),
                     None => return Decision::temporary("lookup was given up"),
                 },
                 () = sleep_or_never(recheck) => sts = sts.give_up_waiting(),
                 () = sleep_or_never(deadline) => {
                     let missing = match &dane {
-                        Branch::Waiting(..) => "MX and TLSA lookup: no answer in time",
+                        Branch::Waiting(..) | Branch::Unproven(_) => "MX and TLSA lookup: no answer in time",
                         Branch::Off | Branch::Known(_) => "MTA-STS lookup: no answer in time",
                     };
                     return Decision {
@@ -249,10 +263,10 @@ impl Engine {
     }
 
     /// The MTA-STS lookup for `domain`, joined or begun.
-    fn sts_flight(&self, domain: &Domain, renew: bool, now: Instant) -> Result<Flight<Looked>, Overloaded> {
+    fn sts_flight(&self, domain: &Domain, look: Look, now: Instant) -> Result<Flight<Option<Looked>>, Overloaded> {
         self.inner.sts.join(domain, now, || {
             let (inner, domain) = (Arc::clone(&self.inner), domain.clone());
-            async move { inner.look_up_sts(&domain, renew).await }
+            async move { inner.look_up_sts(&domain, look).await }
         })
     }
 }

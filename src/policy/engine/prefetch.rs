@@ -19,7 +19,7 @@ use crate::limits::{
     PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_TICK,
 };
 use crate::names::NextHop;
-use crate::policy::mta_sts::life;
+use crate::policy::mta_sts::{Look, life};
 use crate::telemetry::metrics as metric_names;
 
 /// What of an entry is to be renewed.
@@ -27,8 +27,8 @@ use crate::telemetry::metrics as metric_names;
 pub(super) struct Due {
     /// The DANE branch.
     pub dane: bool,
-    /// The MTA-STS branch, and whether the policy is fetched again though it did not change.
-    pub sts: Option<bool>,
+    /// The MTA-STS branch, and how.
+    pub sts: Option<Look>,
 }
 
 /// Decides what of an entry is due at `now`. Without `ahead` only policies are renewed, and failures retried.
@@ -56,7 +56,7 @@ pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> D
             && ends(record.ttl, state.record_left(now), state.record_age(now));
         let failed = matches!(record.outcome, RecordOutcome::Failed(_)) || state.entry.failure.is_some();
         let retry = failed && idle < PREFETCH_RETRY_FOR && life::needs_lookup(state, now);
-        (renew || recheck || retry).then_some(renew)
+        (renew || recheck || retry).then_some(if renew { Look::Renew } else { Look::Recheck })
     });
     Due { dane, sts }
 }
@@ -135,7 +135,7 @@ impl Engine {
                 && let Ok(flight) = self.sts_flight(domain, renew, now.instant)
             {
                 let landed = flight.landed().await;
-                let ok = landed.is_some_and(|looked| {
+                let ok = landed.flatten().is_some_and(|looked| {
                     looked.state.entry.failure.is_none()
                         && !matches!(looked.state.entry.record.outcome, RecordOutcome::Failed(_))
                 });

@@ -11,11 +11,22 @@ use super::policy;
 use crate::cache::entry::{FetchFailureKind, HeldPolicy, StsPolicy};
 use crate::cache::{Shared, StsMode, StsState};
 use crate::clock::{Clock, Instant, Stamp};
-use crate::dns::{Answer, Failure, Lookup};
+use crate::dns::{Answer, Failure, Glance, Lookup};
 use crate::limits::{STS_NETWORK_PAUSE, STS_NETWORK_TRIES, STS_NETWORK_TRY_WITHIN};
 use crate::names::Domain;
 use crate::policy::decision::{Standing, StsView};
 use crate::telemetry::metrics as metric_names;
+
+/// How thoroughly to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A record that seems not to be there stays unproven, for it may not matter.
+    UnlessDenied,
+    /// The record is looked at, and the policy fetched where that is due.
+    Recheck,
+    /// A policy is fetched again though it is still held.
+    Renew,
+}
 
 /// What a lookup came to.
 #[derive(Clone, Debug)]
@@ -41,21 +52,25 @@ pub struct Means<'a> {
     pub clock: &'a Clock,
 }
 
-/// Asks for the record and, where that is due, the policy. `renew` fetches a policy again that is still held.
+/// Asks for the record and, where that is due, the policy. None where nothing is known but that there seems to be no
+/// record, and `look` leaves that unproven.
 ///
 /// Other replicas are asked where nothing is held, beside the record, and where a policy cannot be fetched.
-pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, renew: bool) -> Looked {
+pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, look: Look) -> Option<Looked> {
     let Means { lookup, fetch, clock, .. } = means;
     let mut tries = Tries { left: STS_NETWORK_TRIES, until: clock.instant() + STS_NETWORK_TRY_WITHIN };
     let holds = before.is_some_and(|state| state.policy(clock.stamp()).is_some());
-    let (answer, shared) =
-        tokio::join!(ask_record(lookup, clock, domain, &mut tries), means.ask_replicas(domain, !holds));
+    // Other replicas may know of a policy, whatever DNS says.
+    let unless_denied = look == Look::UnlessDenied && before.is_none() && means.shared.is_none();
+    let record = ask_record(lookup, clock, domain, &mut tries, unless_denied);
+    let (answer, shared) = tokio::join!(record, means.ask_replicas(domain, !holds));
+    let answer = answer?;
     let now = clock.stamp();
     let state = adopt(after_answer(before, &answer, now), shared, domain, now);
     // What asks for less than `enforce` saves no fetch: it may be an attempt to keep a policy from being learnt.
     let weak = !holds && state.policy(now).is_some_and(|(held, _)| held.policy.mode != StsMode::Enforce);
-    let Some(id) = life::to_fetch(&state, renew || weak, now) else {
-        return Looked { view: life::view(&state, now), state, fetched: false };
+    let Some(id) = life::to_fetch(&state, look == Look::Renew || weak, now) else {
+        return Some(Looked { view: life::view(&state, now), state, fetched: false });
     };
     let result = fetch_policy(fetch, clock, domain, &mut tries).await;
     let now = clock.stamp();
@@ -66,7 +81,7 @@ pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, 
             let state = StsState::updated(entry, Some(&state), now);
             let mut view = life::view(&state, now);
             view.standing = Standing::InForce(Arc::clone(&held), held.policy.max_age);
-            Looked { state, view, fetched: true }
+            Some(Looked { state, view, fetched: true })
         }
         Err(failure) => {
             tracing::debug!(%domain, kind = failure.label(), reason = %failure.reason, "policy not fetched");
@@ -76,7 +91,7 @@ pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, 
             let shared = means.ask_replicas(domain, holds).await;
             let now = clock.stamp();
             let state = adopt(state, shared, domain, now);
-            Looked { view: life::view(&state, now), state, fetched: false }
+            Some(Looked { view: life::view(&state, now), state, fetched: false })
         }
     }
 }
@@ -140,19 +155,31 @@ impl Tries {
     }
 }
 
-async fn ask_record(lookup: &dyn Lookup, clock: &Clock, domain: &Domain, tries: &mut Tries) -> RecordAnswer {
-    let result = match record_name(domain) {
-        Some(name) => loop {
-            let result: Result<Answer, Failure> = lookup.lookup(&name, RecordType::TXT).await;
-            match &result {
-                Err(failure) if !failure.is_bogus() && tries.again(clock).await => {}
-                _ => break result,
-            }
-        },
-        // Too long for a name: nothing can be there.
-        None => return RecordAnswer::impossible(),
+/// What there is of a record; none where it is denied, which `unless_denied` leaves unproven.
+async fn ask_record(
+    lookup: &dyn Lookup,
+    clock: &Clock,
+    domain: &Domain,
+    tries: &mut Tries,
+    unless_denied: bool,
+) -> Option<RecordAnswer> {
+    // Too long for a name: nothing can be there.
+    let Some(name) = record_name(domain) else { return Some(RecordAnswer::impossible()) };
+    let result = loop {
+        let result: Result<Answer, Failure> = match unless_denied {
+            true => match lookup.glance(&name, RecordType::TXT).await {
+                Ok(Glance::Denied) => return None,
+                Ok(Glance::Answer(answer)) => Ok(answer),
+                Err(failure) => Err(failure),
+            },
+            false => lookup.lookup(&name, RecordType::TXT).await,
+        };
+        match &result {
+            Err(failure) if !failure.is_bogus() && tries.again(clock).await => {}
+            _ => break result,
+        }
     };
-    life::read_record(&result)
+    Some(life::read_record(&result))
 }
 
 /// `_mta-sts.<domain>`, unless that is too long for a name.

@@ -12,4 +12,4 @@ pub mod shared;
 
 pub use fetch::{Fetch, FetchError, FetchSettings, FetchedPolicy, HttpsFetch, ProxyRules, RootsError};
 pub(crate) use lookup::is_newer;
-pub use lookup::{Looked, Means, look, record_name};
+pub use lookup::{Look, Looked, Means, look, record_name};
