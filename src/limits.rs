@@ -196,10 +196,14 @@ pub const PREFETCH_BACKOFF: Duration = Duration::from_secs(5);
 pub const REACH_DEPTH: usize = 4;
 /// The root's name servers are asked for no more often than this, in seconds.
 pub const ROOT_MIN_TTL: u32 = 300;
-/// Zone cuts kept, and likewise names known to be no cut and addresses of name servers; some 500 octets each.
-pub const ZONE_CUTS: usize = 20_000;
-/// Zones whose keys are kept.
-pub const ZONE_KEYS: usize = 20_000;
+/// One part in so many of `resolver.cache-bytes` is for zone cuts; one takes some 700 octets.
+pub const ZONE_CUTS_SHARE: usize = 8;
+/// One part in so many is for the keys of zones, some 500 octets for each zone. The rest is for RRsets.
+pub const ZONE_KEYS_SHARE: usize = 8;
+/// One part in so many of what is for RRsets is for those that nobody has asked for twice.
+pub const ASKED_ONCE_SHARE: usize = 8;
+/// Names known to be no zone cut, and likewise addresses of name servers; some 200 octets each.
+pub const NAMES_KEPT: usize = 5_000;
 /// Denials kept as they were heard, until somebody wants them proven; some 2 KiB each.
 pub const UNPROVEN_DENIALS: usize = 512;
 /// How long. Postfix asks its resolver within a second of asking for a policy.
@@ -426,3 +430,11 @@ pub const CONTROL_CONNECTIONS: usize = 16;
 pub const CONTROL_CONNECTION_TIME: Duration = Duration::from_secs(300);
 /// Longest answer a client takes: a dump of all entries.
 pub const CONTROL_RESPONSE_BYTES: usize = 256 << 20;
+
+/// What a piece of memory of so many octets takes of the heap, so that bounds in octets are bounds of the process: glibc
+/// adds a word of its own and gives multiples of two.
+pub const fn allocated(octets: usize) -> usize {
+    const WORD: usize = size_of::<usize>();
+    let taken = (octets + WORD).next_multiple_of(2 * WORD);
+    if taken < 4 * WORD { 4 * WORD } else { taken }
+}

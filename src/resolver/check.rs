@@ -318,7 +318,7 @@ impl Core {
             Checked::TooLong(dname) => self.keep(&dname.set, &dname.proof, dname.security, dname.ttl),
             Checked::Denial { nxdomain, proof, security, ttl } => {
                 let rtype = (!nxdomain).then_some(rtype);
-                self.cache.insert_denial(name.clone(), rtype, Arc::clone(proof), *security, *ttl, now);
+                self.cache.insert_denial(name, rtype, proof, *security, *ttl, now);
             }
         }
     }

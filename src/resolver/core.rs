@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 
 use hickory_proto::rr::{Name, RecordType};
 use parking_lot::RwLock;
-use quick_cache::sync::Cache;
 
 use super::budget::Budget;
 use super::delegation::{Forwarding, Zone, Zones};
@@ -20,7 +19,7 @@ use super::rrset_cache::RrsetCache;
 use super::servers::Exchanger;
 use super::settings::Settings;
 use super::transport::Network;
-use super::trust::{TrustEntry, ZoneTrust};
+use super::trust::{self, Trusts, ZoneTrust};
 use super::validate::Trust;
 use crate::clock::{Clock, Instant, Stamp};
 use crate::dns::{Cause, Failure};
@@ -36,7 +35,7 @@ pub(super) struct Core {
     pub zones: Zones,
     pub failures: Failures,
     anchors: RwLock<Arc<HashMap<Name, Trust>>>,
-    pub trusts: Cache<Name, TrustEntry>,
+    pub trusts: Trusts,
     /// Descents from a registry zone into a child: one asks, the others wait for the zone cut.
     pub descents: Turns<(Name, Name)>,
     pub trust_flights: Flights<Name, Result<ZoneTrust, Failure>>,
@@ -81,17 +80,19 @@ impl Core {
         let now = clock.stamp();
         let forwards = settings.forward.iter().map(|forward| {
             let mut zone = Zone::new(forward.zone.to_lowercase(), None, Vec::new(), now, u32::MAX);
-            zone.forward =
-                Some(Forwarding { servers: forward.servers.clone(), tls: forward.tls.as_deref().map(Arc::from) });
+            let tls = forward.tls.as_deref().map(Arc::from);
+            zone.forward = Some(Box::new(Forwarding { servers: forward.servers.clone(), tls }));
             zone
         });
+        let for_cuts = settings.cache_bytes / limits::ZONE_CUTS_SHARE;
+        let for_keys = settings.cache_bytes / limits::ZONE_KEYS_SHARE;
         Self {
             exchanger: Exchanger::new(network, clock.clone(), &settings),
-            cache: RrsetCache::new(settings.cache_bytes),
-            zones: Zones::new(&settings.root_hints, forwards.collect(), now),
+            cache: RrsetCache::new(settings.cache_bytes - for_cuts - for_keys),
+            zones: Zones::new(for_cuts, &settings.root_hints, forwards.collect(), now),
             failures: Failures::new(),
             anchors: RwLock::new(Arc::new(group_anchors(&settings.trust_anchors))),
-            trusts: Cache::new(limits::ZONE_KEYS),
+            trusts: trust::table(for_keys),
             descents: Turns::default(),
             trust_flights: Flights::new(),
             lookups: Flights::new(),
@@ -112,6 +113,11 @@ impl Core {
         let core = Self::new(settings, self.exchanger.network(), self.clock.clone());
         *core.anchors.write() = self.anchors();
         core
+    }
+
+    /// Octets of all that was learnt from servers, as weighed.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes() + self.zones.bytes() + self.trusts.weight()
     }
 
     /// Replaces the trust anchors; if they differ, the chain of trust is built anew.

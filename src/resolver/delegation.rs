@@ -4,16 +4,17 @@
 //! A cut lives as long as the parent's NS RRset says and is never prolonged by the child
 //! (ghost domains, NDSS 2012; RFC 9471 for glue).
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::packed::Packed;
 use super::rrset::RrSet;
 use crate::clock::Stamp;
 use crate::limits;
@@ -26,11 +27,11 @@ pub struct Zone {
     /// The zone whose server gave the referral; none for the root and for forward zones.
     pub parent: Option<Arc<Zone>>,
     /// Name servers with the addresses that came along.
-    pub servers: Vec<NameServer>,
+    pub servers: Box<[NameServer]>,
     /// DS or its denial as it came with the referral: not validated.
     pub referral: Referral,
     /// Questions go out with RD, answers need no AA: a forward zone.
-    pub forward: Option<Forwarding>,
+    pub forward: Option<Box<Forwarding>>,
     /// When it was learnt.
     pub learnt: Stamp,
     /// Seconds for which it may be used.
@@ -40,7 +41,7 @@ pub struct Zone {
     /// Whether it holds data of its own, and not only delegations.
     has_data: AtomicBool,
     /// Servers that turned out not to serve the zone, and since when.
-    lame: Mutex<HashMap<SocketAddr, Stamp>>,
+    lame: Mutex<Vec<(SocketAddr, Stamp)>>,
 }
 
 /// A name server of a zone.
@@ -49,9 +50,9 @@ pub struct NameServer {
     /// Its name, lower case.
     pub name: Name,
     /// Its addresses from glue or hints; empty where there was no glue that counts.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// Addresses that the referral gave although they are not the referring zone's to give: a last resort.
-    pub hints: Vec<IpAddr>,
+    pub hints: Box<[IpAddr]>,
 }
 
 /// Where a forward zone's questions go.
@@ -64,14 +65,34 @@ pub struct Forwarding {
 }
 
 /// What a referral said of the child's keys, not validated.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Referral {
-    /// The DS RRset.
-    pub ds: Option<RrSet>,
-    /// NSEC and NSEC3 RRsets.
-    pub denial: Vec<RrSet>,
     /// The server that gave the referral.
     pub source: Option<SocketAddr>,
+    /// The DS RRset, if there was one, then NSEC and NSEC3 RRsets.
+    sets: Option<Packed>,
+}
+
+impl Referral {
+    /// The referral to `child` that `source` gave.
+    pub fn new(child: &Name, ds: Option<&RrSet>, denial: &[RrSet], source: SocketAddr) -> Self {
+        let is_silent = ds.is_none() && denial.is_empty();
+        Self { source: Some(source), sets: (!is_silent).then(|| Packed::new(child, ds.into_iter().chain(denial))) }
+    }
+
+    /// The DS RRset.
+    pub fn ds(&self) -> Option<RrSet> {
+        self.sets().next().filter(|set| set.rtype == RecordType::DS)
+    }
+
+    /// NSEC and NSEC3 RRsets.
+    pub fn denial(&self) -> Vec<RrSet> {
+        self.sets().filter(|set| set.rtype != RecordType::DS).collect()
+    }
+
+    fn sets(&self) -> impl Iterator<Item = RrSet> {
+        self.sets.iter().flat_map(Packed::sets)
+    }
 }
 
 /// How long a server is passed over for a zone that it turned out not to serve.
@@ -87,20 +108,20 @@ impl Zone {
         Self {
             name,
             parent,
-            servers,
+            servers: servers.into(),
             referral: Referral::default(),
             forward: None,
             learnt,
             ttl,
             children: AtomicU32::new(0),
             has_data: AtomicBool::new(false),
-            lame: Mutex::new(HashMap::new()),
+            lame: Mutex::default(),
         }
     }
 
     /// The child zone that lives on its parent's servers: no referral is ever seen for it.
     pub fn on_same_servers(name: Name, parent: &Arc<Zone>) -> Self {
-        let mut zone = Self::new(name, Some(Arc::clone(parent)), parent.servers.clone(), parent.learnt, parent.ttl);
+        let mut zone = Self::new(name, Some(Arc::clone(parent)), parent.servers.to_vec(), parent.learnt, parent.ttl);
         zone.forward.clone_from(&parent.forward);
         zone
     }
@@ -134,14 +155,26 @@ impl Zone {
     /// Remembers that `server` does not serve this zone.
     pub fn mark_lame(&self, server: SocketAddr, now: Stamp) {
         let mut lame = self.lame.lock();
+        lame.retain(|(known, _)| *known != server);
         if lame.len() < LAME_MAX {
-            lame.insert(server, now);
+            lame.push((server, now));
         }
     }
 
     /// Whether `server` turned out not to serve this zone of late.
     pub fn is_lame(&self, server: SocketAddr, now: Stamp) -> bool {
-        self.lame.lock().get(&server).is_some_and(|since| now.since(*since) < LAME_FOR)
+        self.lame.lock().iter().any(|(known, since)| *known == server && now.since(*since) < LAME_FOR)
+    }
+
+    /// Octets it takes, roughly.
+    fn bytes(&self) -> usize {
+        let addresses = |of: &[IpAddr]| if of.is_empty() { 0 } else { limits::allocated(size_of_val(of)) };
+        let servers = self.servers.iter().map(|server| addresses(&server.addresses) + addresses(&server.hints));
+        let referral = self.referral.sets.as_ref().map_or(0, |sets| limits::allocated(sets.len()));
+        limits::allocated(size_of::<Self>() + 16)
+            + limits::allocated(size_of_val(&*self.servers))
+            + servers.sum::<usize>()
+            + referral
     }
 
     /// All addresses that came with the delegation.
@@ -165,26 +198,42 @@ struct NoCut {
     ttl: u32,
 }
 
+#[derive(Clone)]
+struct Octets;
+
+impl Weighter<Name, Arc<Zone>> for Octets {
+    fn weight(&self, _: &Name, zone: &Arc<Zone>) -> u64 {
+        (CUT_PLACE + zone.bytes()) as u64
+    }
+}
+
+/// Octets the name of a cut takes in the table, of which some has to be empty.
+const CUT_PLACE: usize = 160;
+/// Octets an ordinary cut takes, to size the table by.
+const TYPICAL_CUT: usize = 640;
+
 /// All known zone cuts, bounded.
 pub struct Zones {
     root: Mutex<Arc<Zone>>,
     forwards: Vec<Arc<Zone>>,
-    cuts: Cache<Name, Arc<Zone>>,
+    cuts: Cache<Name, Arc<Zone>, Octets>,
     no_cuts: Cache<Name, NoCut>,
     proven_no_cuts: Cache<Name, NoCut>,
     reached: Cache<Name, Reached>,
 }
 
 impl Zones {
-    /// Knows the root from `hints`, and the forward zones.
-    pub fn new(hints: &[(Name, IpAddr)], forwards: Vec<Zone>, now: Stamp) -> Self {
+    /// Knows the root from `hints`, and the forward zones; zone cuts take at most about `bytes`.
+    pub fn new(bytes: usize, hints: &[(Name, IpAddr)], forwards: Vec<Zone>, now: Stamp) -> Self {
         let mut servers: Vec<NameServer> = Vec::new();
         for (name, address) in hints {
             match servers.iter_mut().find(|server| server.name == *name) {
-                Some(server) => server.addresses.push(*address),
-                None => {
-                    servers.push(NameServer { name: name.to_lowercase(), addresses: vec![*address], hints: Vec::new() })
-                }
+                Some(server) => server.addresses = server.addresses.iter().copied().chain([*address]).collect(),
+                None => servers.push(NameServer {
+                    name: name.to_lowercase(),
+                    addresses: Box::new([*address]),
+                    hints: Box::default(),
+                }),
             }
         }
         let forwards: Vec<Arc<Zone>> = forwards.into_iter().map(Arc::new).collect();
@@ -196,11 +245,16 @@ impl Zones {
         Self {
             root: Mutex::new(root),
             forwards,
-            cuts: Cache::new(limits::ZONE_CUTS),
-            no_cuts: Cache::new(limits::ZONE_CUTS),
-            proven_no_cuts: Cache::new(limits::ZONE_CUTS),
-            reached: Cache::new(limits::ZONE_CUTS),
+            cuts: Cache::with_weighter(bytes / TYPICAL_CUT, bytes as u64, Octets),
+            no_cuts: Cache::new(limits::NAMES_KEPT),
+            proven_no_cuts: Cache::new(limits::NAMES_KEPT),
+            reached: Cache::new(limits::NAMES_KEPT),
         }
+    }
+
+    /// Octets that zone cuts take, as weighed.
+    pub fn bytes(&self) -> u64 {
+        self.cuts.weight()
     }
 
     /// The root.

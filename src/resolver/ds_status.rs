@@ -47,17 +47,17 @@ impl Core {
         let age = u32::try_from(self.now().since(zone.learnt).as_secs()).unwrap_or(u32::MAX);
         // Nothing stale: the cut may outlive what was said of its keys.
         let left = |ttl: u32| Some(ttl.saturating_sub(age)).filter(|left| *left > 0);
-        if let Some(ds) = &zone.referral.ds {
+        if let Some(ds) = zone.referral.ds() {
             left(ds.ttl)?;
-            let mut status = self.signed_status(context, keys, ds).ok()?;
+            let mut status = self.signed_status(context, keys, &ds).ok()?;
             if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = &mut status {
                 *ttl = left(*ttl)?;
-                self.keep(ds, &[], Security::Secure, *ttl);
+                self.keep(&ds, &[], Security::Secure, *ttl);
             }
             return Some(status);
         }
         let now = self.clock.wall();
-        let (denials, _) = Denials::collect(&parent.name, &zone.referral.denial, keys, now, &context.budget);
+        let (denials, _) = Denials::collect(&parent.name, &zone.referral.denial(), keys, now, &context.budget);
         let proof = denials.no_ds(&zone.name, &context.budget).ok()?;
         Some(DsStatus::Unsigned { ttl: left(proof.ttl)? })
     }
@@ -163,9 +163,9 @@ impl Core {
         let now = self.now();
         if let Some(entry) = self.cache.get(name, RecordType::DS, now)
             && entry.security.is_secure()
-            && let Known::Positive { set, .. } = &entry.known
+            && let Known::Positive { set, .. } = entry.known()
         {
-            let trust = Trust::from_sets([&**set]);
+            let trust = Trust::from_sets([&*set]);
             let ttl = entry.remaining(now);
             return Some(if trust.is_usable() { DsStatus::Signed { trust, ttl } } else { DsStatus::Unsigned { ttl } });
         }
@@ -192,7 +192,7 @@ impl Core {
                 None => {
                     let status = self.signed_status(context, keys, ds)?;
                     if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = status {
-                        self.keep(ds, &[], Security::Secure, ttl);
+                        self.keep(&ds, &[], Security::Secure, ttl);
                     }
                     Ok(status)
                 }

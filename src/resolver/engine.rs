@@ -167,7 +167,7 @@ impl Engine {
 
     /// Octets in the RRset cache.
     pub fn cache_bytes(&self) -> u64 {
-        self.core.cache.bytes()
+        self.core.cache_bytes()
     }
 }
 

@@ -33,7 +33,7 @@ impl Core {
     pub fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
         let now = self.now();
         let (end, entry) = match self.cache.get(name, rtype, now) {
-            Some(entry) => (entry.known.end(), entry),
+            Some(entry) => (entry.end(), entry),
             // An alias goes before a denial (see `cached_step`); a DS is the parent's, whoever denies the name.
             None if rtype == RecordType::DS || self.cache.get(name, RecordType::CNAME, now).is_some() => return None,
             None => (End::NxDomain, self.cache.nxdomain(name, now)?),
@@ -98,12 +98,12 @@ impl Core {
         let (name, now) = (resolution.canonical.clone(), self.now());
         if let Some(entry) = self.cache.get(&name, rtype, now) {
             resolution.push_entry(&entry, entry.remaining(now));
-            return Step::End(entry.known.end());
+            return Step::End(entry.end());
         }
         // A DS is the parent's (RFC 4035 §3.1.4.1): what a child says at its apex, an alias even, is beside the point.
         if !matches!(rtype, RecordType::CNAME | RecordType::DS)
             && let Some(entry) = self.cache.get(&name, RecordType::CNAME, now)
-            && let Known::Positive { set, .. } = &entry.known
+            && let Known::Positive { set, .. } = entry.known()
             && let [target] = set.target_names().as_slice()
         {
             resolution.push_entry(&entry, entry.remaining(now));
@@ -232,13 +232,12 @@ impl Resolution {
     pub(super) fn push_entry(&mut self, entry: &Entry, ttl: u32) {
         self.security = self.security.and(entry.security);
         self.ttl = self.ttl.min(ttl);
-        match &entry.known {
+        match entry.known() {
             Known::Positive { set, proof, dname } => {
-                self.answer.extend(dname.iter().map(|dname| Part { set: Arc::clone(dname), ttl }));
-                self.answer.push(Part { set: Arc::clone(set), ttl });
-                self.push_proof(proof, ttl);
+                self.answer.extend(dname.into_iter().chain([set]).map(|set| Part { set, ttl }));
+                self.push_proof(&proof, ttl);
             }
-            Known::Negative { proof } => self.push_proof(proof, ttl),
+            Known::Negative { proof } => self.push_proof(&proof, ttl),
         }
     }
 

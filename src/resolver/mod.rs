@@ -25,6 +25,7 @@ mod inspect;
 pub mod iterate;
 mod lookup;
 pub mod message;
+mod packed;
 pub mod resolution;
 pub mod rrset;
 pub mod rrset_cache;

@@ -3,15 +3,20 @@
 //! Only what was answered with authority and judged secure or insecure gets in: glue, NS RRsets of referrals
 //! and additional data never do (RFC 2181 §5.4.1: none of it has the credibility of an answer), nor does
 //! anything bogus. Nothing stale comes out.
+//!
+//! What is new gets into the smaller of two parts, and into the other once somebody asks for it again: names that are
+//! looked up once, as most are for a policy, take the place of each other and not of what is in use.
 
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use quick_cache::{Equivalent, Weighter};
 
+use super::packed::Packed;
 use super::resolution::End;
 use super::rrset::RrSet;
 use crate::clock::Stamp;
@@ -38,16 +43,6 @@ pub enum Known {
     },
 }
 
-impl Known {
-    /// How a question for exactly this ends.
-    pub fn end(&self) -> End {
-        match self {
-            Self::Positive { .. } => End::Records,
-            Self::Negative { .. } => End::NoData,
-        }
-    }
-}
-
 /// A cache entry as it comes out: never expired. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Entry(Arc<Learnt>);
@@ -55,16 +50,31 @@ pub struct Entry(Arc<Learnt>);
 /// What a cache entry holds.
 #[derive(Debug)]
 pub struct Learnt {
-    /// What is known.
-    pub known: Known,
+    /// About the name of the key. In this order: the RRset, the DNAME it was made from, the records of the proof.
+    sets: Packed,
+    /// What the first of them are.
+    kind: Kind,
+    /// Type in the key.
+    rtype: u16,
     /// Its security.
     pub security: Security,
+    /// TTL when it was learnt.
+    ttl: u32,
     /// When it was learnt.
     learnt: Stamp,
-    /// TTL then.
-    ttl: u32,
     /// The records as clients get them: without, and with DNSSEC records; none where no message holds them.
-    wires: [OnceLock<Option<Wire>>; 2],
+    wires: [OnceLock<Option<Box<Wire>>>; 2],
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// See [`Known::Positive`].
+    Positive,
+    /// Likewise, with a DNAME.
+    FromDname,
+    /// See [`Known::Negative`].
+    Negative,
 }
 
 /// The records of an answer as they stand in a message, behind header and question. Names are compressed towards the
@@ -86,17 +96,29 @@ impl Deref for Entry {
     }
 }
 
-impl Entry {
-    fn new(known: Known, security: Security, learnt: Stamp, ttl: u32) -> Self {
-        Self(Arc::new(Learnt { known, security, learnt, ttl, wires: Default::default() }))
-    }
-}
-
 impl Learnt {
+    /// What is known.
+    pub fn known(&self) -> Known {
+        let mut sets = self.sets.sets();
+        // A positive entry begins with its RRset; without one it is nothing but proof.
+        let set = if self.kind == Kind::Negative { None } else { sets.next().map(Arc::new) };
+        let dname = if self.kind == Kind::FromDname { sets.next().map(Arc::new) } else { None };
+        let proof = sets.collect();
+        match set {
+            Some(set) => Known::Positive { set, proof, dname },
+            None => Known::Negative { proof },
+        }
+    }
+
+    /// How a question for exactly this ends.
+    pub fn end(&self) -> End {
+        if self.kind == Kind::Negative { End::NoData } else { End::Records }
+    }
+
     /// The records as octets, made the first time that somebody wants them.
     pub fn wire(&self, dnssec: bool, make: impl FnOnce() -> Option<Wire>) -> Option<&Wire> {
         let [plain, signed] = &self.wires;
-        if dnssec { signed } else { plain }.get_or_init(make).as_ref()
+        if dnssec { signed } else { plain }.get_or_init(|| make().map(Box::new)).as_deref()
     }
 
     /// Seconds left; zero when it has expired.
@@ -109,57 +131,68 @@ impl Learnt {
     }
 }
 
-/// Owner and type; NXDOMAIN is kept under type 0, which no record has (RFC 6895 §3.1).
-type Key = (Name, u16);
+/// The type under which NXDOMAIN is kept, which no record has (RFC 6895 §3.1).
 const NXDOMAIN: u16 = 0;
 
-/// A key to look for, without a copy of the name.
-#[derive(Hash)]
-struct Asked<'a>(&'a Name, u16);
+/// Name and type, hashed with a secret, so that nobody can make two of them meet; the entry knows which it is about.
+type Key = u64;
 
-impl Equivalent<Key> for Asked<'_> {
-    fn equivalent(&self, (name, rtype): &Key) -> bool {
-        self.1 == *rtype && self.0 == name
+/// The part of what was asked for once.
+#[derive(Clone)]
+struct Once;
+
+/// The part of what was asked for again: clients may have it as [`Wire`]s as well.
+#[derive(Clone)]
+struct Again;
+
+impl Weighter<Key, Entry> for Once {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        (PLACE + limits::allocated(size_of::<Learnt>() + 16) + limits::allocated(entry.sets.len())) as u64
     }
 }
 
-#[derive(Clone)]
-struct Octets;
-
-impl Weighter<Key, Entry> for Octets {
-    fn weight(&self, (name, _): &Key, entry: &Entry) -> u64 {
-        let (set, proof, dname) = match &entry.known {
-            Known::Positive { set, proof, dname } => (Some(set), proof, dname.as_ref()),
-            Known::Negative { proof } => (None, proof, None),
-        };
-        let sets = || set.into_iter().map(|set| &**set).chain(proof.iter()).chain(dname.map(|set| &**set));
-        let octets = sets().map(|set| set.bytes() + set.wire_bytes()).sum::<usize>();
-        (size_of::<Key>() + size_of::<Entry>() + size_of::<Learnt>() + name.len() + octets) as u64
+impl Weighter<Key, Entry> for Again {
+    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
+        // What stands in messages is about as long again, with signatures and without.
+        let wires = limits::allocated(size_of::<Wire>() + 16) + limits::allocated(entry.sets.len());
+        Once.weight(key, entry) + 2 * wires as u64
     }
 }
 
 /// The cache.
 pub struct RrsetCache {
-    entries: Cache<Key, Entry, Octets>,
+    hasher: RandomState,
+    once: Cache<Key, Entry, Once>,
+    again: Cache<Key, Entry, Again>,
 }
 
+/// Octets a key takes in the tables of a part, of which some have to be empty.
+const PLACE: usize = 64;
 /// Octets an ordinary entry takes, to size tables by.
 const TYPICAL_ENTRY: usize = 800;
+/// For so many entries a table has four shards and no more, so that a large RRset fits into one.
+const FEW: usize = 4 * 32;
 
 impl RrsetCache {
     /// Holds at most about `bytes` octets.
     pub fn new(bytes: usize) -> Self {
-        Self { entries: Cache::with_weighter((bytes / TYPICAL_ENTRY).max(16), bytes as u64, Octets) }
+        let once = bytes / limits::ASKED_ONCE_SHARE;
+        let again = bytes - once;
+        Self {
+            hasher: RandomState::new(),
+            once: Cache::with_weighter(FEW, once as u64, Once),
+            again: Cache::with_weighter((again / TYPICAL_ENTRY).max(FEW), again as u64, Again),
+        }
     }
 
     /// The RRset or denial for exactly this name and type.
     pub fn get(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Entry> {
-        self.fetch(Asked(name, u16::from(rtype)), now)
+        self.fetch(name, u16::from(rtype), now)
     }
 
     /// The proof that `name` does not exist.
     pub fn nxdomain(&self, name: &Name, now: Stamp) -> Option<Entry> {
-        self.fetch(Asked(name, NXDOMAIN), now)
+        self.fetch(name, NXDOMAIN, now)
     }
 
     /// A secure proof that an ancestor of `name` does not exist: then neither does `name` (RFC 8020 §2).
@@ -175,44 +208,59 @@ impl RrsetCache {
         None
     }
 
-    fn fetch(&self, asked: Asked<'_>, now: Stamp) -> Option<Entry> {
-        self.entries.get(&asked).filter(|entry| entry.is_fresh(now))
+    fn fetch(&self, name: &Name, rtype: u16, now: Stamp) -> Option<Entry> {
+        let key = self.hasher.hash_one((name, rtype));
+        let is_wanted = |entry: &Entry| entry.rtype == rtype && entry.is_fresh(now) && entry.sets.is_about(name);
+        if let Some(entry) = self.again.get(&key) {
+            return Some(entry).filter(is_wanted);
+        }
+        let entry = self.once.get(&key).filter(is_wanted)?;
+        self.once.remove(&key);
+        self.again.insert(key, entry.clone());
+        Some(entry)
     }
 
     /// Keeps an RRset.
     pub fn insert(&self, known: Known, security: Security, ttl: u32, now: Stamp) {
-        if let Known::Positive { set, .. } = &known {
-            let key = (set.name.clone(), u16::from(set.rtype));
-            let ttl = ttl.min(limits::MAX_TTL);
-            self.put(key, Entry::new(known, security, now, ttl));
+        if let Known::Positive { set, proof, dname } = &known {
+            let kind = if dname.is_some() { Kind::FromDname } else { Kind::Positive };
+            let sets = [Some(set), dname.as_ref()].into_iter().flatten().map(|set| &**set).chain(proof.iter());
+            let (rtype, ttl) = (u16::from(set.rtype), ttl.min(limits::MAX_TTL));
+            let sets = Packed::new(&set.name, sets);
+            self.put(&set.name, Learnt { sets, kind, rtype, security, ttl, learnt: now, wires: Default::default() });
         }
     }
 
     /// Keeps a denial of one type, or of the whole name.
     pub fn insert_denial(
         &self,
-        name: Name,
+        name: &Name,
         rtype: Option<RecordType>,
-        proof: Arc<[RrSet]>,
+        proof: &[RrSet],
         security: Security,
         ttl: u32,
         now: Stamp,
     ) {
-        let key = (name, rtype.map_or(NXDOMAIN, u16::from));
-        let ttl = ttl.min(limits::MAX_NEGATIVE_TTL);
-        self.put(key, Entry::new(Known::Negative { proof }, security, now, ttl));
+        let (rtype, ttl) = (rtype.map_or(NXDOMAIN, u16::from), ttl.min(limits::MAX_NEGATIVE_TTL));
+        let (sets, kind) = (Packed::new(name, proof), Kind::Negative);
+        self.put(name, Learnt { sets, kind, rtype, security, ttl, learnt: now, wires: Default::default() });
     }
 
-    fn put(&self, key: Key, entry: Entry) {
+    fn put(&self, name: &Name, learnt: Learnt) {
         // RFC 1035 §3.2.1: TTL 0 is for the transaction in progress only.
-        if entry.ttl > 0 {
-            self.entries.insert(key, entry);
+        if learnt.ttl == 0 {
+            return;
+        }
+        let key = self.hasher.hash_one((name, learnt.rtype));
+        let entry = Entry(Arc::new(learnt));
+        if let Err((key, entry)) = self.again.replace(key, entry, false) {
+            self.once.insert(key, entry);
         }
     }
 
     /// Octets held, as weighed.
     pub fn bytes(&self) -> u64 {
-        self.entries.weight()
+        self.once.weight() + self.again.weight()
     }
 }
 
@@ -246,21 +294,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_cache_stays_within_its_octets() {
+    async fn the_cache_stays_within_its_octets_and_keeps_what_is_in_use() {
         let (cache, clock) = (RrsetCache::new(64 << 10), Clock::manual(0));
-        for index in 0..10_000 {
-            cache.insert(set(&format!("n{index}.example.")), Security::Insecure, 60, clock.stamp());
+        let name = |index| Name::from_str(&format!("n{index}.example.")).expect("a name");
+        let known = |index| cache.get(&name(index), RecordType::A, clock.stamp()).is_some();
+        let learn = |index| cache.insert(set(&name(index).to_string()), Security::Insecure, 60, clock.stamp());
+        (0..10).for_each(learn);
+        assert!((0..10).all(known), "asked for again");
+        (10..10_000).for_each(learn);
+        assert!(cache.bytes() <= 16 << 10, "{}", cache.bytes());
+        assert!((0..10).all(known), "names that nobody asks for again take the place of each other");
+        for index in 10_000..20_000 {
+            learn(index);
+            assert!(known(index), "{index}");
         }
         assert!(cache.bytes() <= 64 << 10, "{}", cache.bytes());
-        assert!(cache.bytes() > 16 << 10, "{}", cache.bytes());
+        assert!(cache.bytes() > 32 << 10, "{}", cache.bytes());
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_proven_nxdomain_speaks_for_what_is_below() {
         let (cache, clock) = (RrsetCache::new(1 << 20), Clock::manual(0));
         let name = |text| Name::from_str(text).expect("a name");
-        cache.insert_denial(name("a.example."), None, Arc::default(), Security::Insecure, 60, clock.stamp());
-        cache.insert_denial(name("b.example."), None, Arc::default(), Security::Secure, 60, clock.stamp());
+        cache.insert_denial(&name("a.example."), None, &[], Security::Insecure, 60, clock.stamp());
+        cache.insert_denial(&name("b.example."), None, &[], Security::Secure, 60, clock.stamp());
         assert!(cache.nxdomain_above(&name("x.a.example."), clock.stamp()).is_none());
         assert!(cache.nxdomain_above(&name("y.x.b.example."), clock.stamp()).is_some());
         assert!(cache.nxdomain_above(&name("b.example."), clock.stamp()).is_none());

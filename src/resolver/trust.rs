@@ -11,6 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hickory_proto::rr::{Name, RecordType};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::core::{Context, Core, Purpose, failure};
 use super::delegation::Zone;
@@ -41,6 +43,33 @@ pub(super) struct TrustEntry {
     ttl: u32,
 }
 
+/// Zones of which it is known, bounded in octets.
+pub(super) type Trusts = Cache<Name, TrustEntry, Octets>;
+
+/// How entries of [`Trusts`] are weighed.
+#[derive(Clone)]
+pub(super) struct Octets;
+
+impl Weighter<Name, TrustEntry> for Octets {
+    fn weight(&self, _: &Name, entry: &TrustEntry) -> u64 {
+        let keys = match &entry.trust {
+            ZoneTrust::Secure(keys) => keys.bytes(),
+            ZoneTrust::Insecure => 0,
+        };
+        (PLACE + keys) as u64
+    }
+}
+
+/// Octets the name of a zone takes in the table, of which some has to be empty.
+const PLACE: usize = 192;
+/// Octets an ordinary zone takes, to size the table by.
+const TYPICAL_ZONE: usize = 480;
+
+/// A table for at most about so many octets.
+pub(super) fn table(bytes: usize) -> Trusts {
+    Cache::with_weighter(bytes / TYPICAL_ZONE, bytes as u64, Octets)
+}
+
 impl Core {
     /// Forgets the keys of a zone, unless they are quite new: it signs with one that was not among them.
     pub fn forget_old_keys(&self, zone: &Name) -> bool {
@@ -67,7 +96,7 @@ impl Core {
             None => {
                 let above = zone.parent.as_ref().and_then(|parent| self.known_trust(&parent.name));
                 !matches!(above, Some(ZoneTrust::Insecure))
-                    && zone.referral.ds.as_ref().is_some_and(|ds| Trust::from_sets([ds]).is_usable())
+                    && zone.referral.ds().is_some_and(|ds| Trust::from_sets([&ds]).is_usable())
             }
         }
     }
@@ -146,7 +175,7 @@ impl Core {
             }
             // The keys do not depend on the parent's answer: where they will be needed, ask for them now.
             let early = async {
-                match &zone.referral.ds {
+                match zone.referral.ds() {
                     Some(_) => Some(self.ask_zone(&context, &zone, &zone.name, RecordType::DNSKEY, &[]).await),
                     None => None,
                 }

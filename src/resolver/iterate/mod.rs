@@ -171,7 +171,7 @@ impl Core {
         });
         let ttl = delegation.ns.ttl.clamp(MIN_CUT_TTL, limits::MAX_TTL);
         let mut child = Zone::new(delegation.child, Some(Arc::clone(zone)), servers.collect(), self.now(), ttl);
-        child.referral = Referral { ds: delegation.ds, denial: delegation.denial, source: Some(source) };
+        child.referral = Referral::new(&child.name, delegation.ds.as_ref(), &delegation.denial, source);
         child
     }
 

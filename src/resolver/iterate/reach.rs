@@ -78,8 +78,8 @@ impl Core {
         let validated: Vec<IpAddr> = [RecordType::A, RecordType::AAAA]
             .into_iter()
             .filter_map(|rtype| self.cache.get(host, rtype, now))
-            .flat_map(|entry| match &entry.known {
-                Known::Positive { set, .. } => addresses(set).collect::<Vec<_>>(),
+            .flat_map(|entry| match entry.known() {
+                Known::Positive { set, .. } => addresses(&set).collect::<Vec<_>>(),
                 Known::Negative { .. } => Vec::new(),
             })
             .collect();
@@ -157,9 +157,9 @@ impl Core {
                 let mut found: Vec<IpAddr> = glue.flat_map(addresses).collect();
                 if found.is_empty() {
                     let hint = zone.servers.iter().find(|server| server.name == name);
-                    found = hint.map(|server| server.addresses.clone()).unwrap_or_default();
+                    found = hint.map(|server| server.addresses.to_vec()).unwrap_or_default();
                 }
-                NameServer { name, addresses: found, hints: Vec::new() }
+                NameServer { name, addresses: found.into(), hints: Box::default() }
             })
             .collect();
         if servers.iter().any(|server| !server.addresses.is_empty()) {

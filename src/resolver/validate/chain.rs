@@ -89,6 +89,8 @@ pub fn verify_dnskeys(
     }
     let mut usable: Vec<DnsKey> = dnskey.rdatas.iter().filter_map(|rdata| DnsKey::parse(rdata)).collect();
     usable.retain(DnsKey::is_usable);
+    // Kept for long.
+    usable.shrink_to_fit();
     let ds = usable_ds(&trust.ds);
     let entries: Vec<DnsKey> = usable.iter().filter(|key| is_trusted(zone, key, &ds, &trust.keys)).cloned().collect();
     if entries.is_empty() {

@@ -4,6 +4,7 @@ use hickory_proto::rr::Name;
 use ring::digest;
 
 use super::crypto;
+use crate::limits;
 use crate::resolver::rrset::wire_name;
 
 /// A DNSKEY (RFC 4034 §2.1).
@@ -147,4 +148,14 @@ pub struct KeySet {
     pub zone: Name,
     /// Keys for which [`DnsKey::is_usable`] holds.
     pub keys: Vec<DnsKey>,
+}
+
+impl KeySet {
+    /// Octets it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let public = self.keys.iter().map(|key| limits::allocated(key.public.len()));
+        limits::allocated(size_of::<Self>() + 16)
+            + limits::allocated(self.keys.capacity() * size_of::<DnsKey>())
+            + public.sum::<usize>()
+    }
 }
