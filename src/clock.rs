@@ -3,11 +3,45 @@
 //! Everything that depends on time takes a [`Clock`], so that tests move it: `tokio`'s paused clock drives
 //! the monotonic side, [`Clock::manual`] the wall side. Never decides anything.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use tokio::time::Instant;
+
+/// A moment of the monotonic clock in half the space, for what is kept by the hundred thousand: nanoseconds since this
+/// process first asked, which does for 292 years either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(i64);
+
+impl Tick {
+    /// Before all others.
+    pub const EVER: Self = Self(i64::MIN);
+    /// After all others.
+    pub const NEVER: Self = Self(i64::MAX);
+
+    /// So much earlier.
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero when it lies in the future.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl From<Instant> for Tick {
+    fn from(instant: Instant) -> Self {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        let first = *FIRST.get_or_init(|| instant);
+        let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        match instant.checked_duration_since(first) {
+            Some(after) => Self(nanoseconds(after)),
+            None => Self(-nanoseconds(first.saturating_duration_since(instant))),
+        }
+    }
+}
 
 /// Seconds since 1970-01-01 UTC. Signed, so that differences need no care.
 pub type UnixTime = i64;

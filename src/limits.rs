@@ -168,7 +168,7 @@ pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 pub const POLICY_EXPIRED_KEPT: Duration = Duration::from_secs(86_400);
 /// Octets of the policy cache per entry that `cache.max-entries` allows, on average.
 pub const CACHE_BYTES_PER_ENTRY: usize = 4_096;
-/// Different MTA-STS policies in the cache before it is first looked which of them nobody has any more.
+/// Different MTA-STS policies, or texts, in the cache before it is first looked which of them nobody has any more.
 pub const POLICY_POOL_SWEEP: usize = 1_024;
 /// Least time before its end at which a used entry is renewed; more than one round over the cache takes.
 pub const PREFETCH_LEAD: Duration = Duration::from_secs(6);
@@ -201,7 +201,7 @@ pub const ZONE_CUTS_SHARE: usize = 8;
 /// One part in so many is for the keys of zones, some 500 octets for each zone. The rest is for RRsets.
 pub const ZONE_KEYS_SHARE: usize = 8;
 /// One part in so many of what is for RRsets is for those that nobody has asked for twice.
-pub const ASKED_ONCE_SHARE: usize = 8;
+pub const ASKED_ONCE_SHARE: usize = 4;
 /// Names known to be no zone cut, and likewise addresses of name servers; some 200 octets each.
 pub const NAMES_KEPT: usize = 5_000;
 /// Denials kept as they were heard, until somebody wants them proven; some 2 KiB each.

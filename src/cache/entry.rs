@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Instant, Stamp, UnixTime};
+use crate::clock::{Stamp, Tick, UnixTime};
 use crate::names::MxPattern;
 
 /// What DANE says of a next hop (design §4 step 4).
@@ -47,7 +47,7 @@ pub struct DaneEntry {
     /// The verdict.
     pub verdict: DaneVerdict,
     /// Why, in ASCII, for people; without the domain in front.
-    pub reason: Box<str>,
+    pub reason: Arc<str>,
     /// When it was learnt.
     pub checked_at: UnixTime,
     /// Seconds from `checked_at` for which it holds; already clamped (design §7).
@@ -168,9 +168,9 @@ pub enum RecordOutcome {
     /// One valid record with this `id`.
     Id(Box<str>),
     /// Proven or plainly not there, or not a valid record: MTA-STS is not announced. The text says why.
-    Absent(Box<str>),
+    Absent(Arc<str>),
     /// Could not be found out. The text says why.
-    Failed(Box<str>),
+    Failed(Arc<str>),
 }
 
 /// A failed fetch of a policy, and when it may be tried again.
@@ -221,18 +221,18 @@ impl FetchFailureKind {
 /// The wall clock counts while the machine sleeps and across restarts, the monotonic clock cannot be set;
 /// the one that says more is believed, so that nothing expired is served after a clock was set back. What
 /// looks expired by the wall clock alone is not served either, but keeps: the clock may be set right again.
+///
+/// When it came into being by the wall clock (`born`) is part of the entry and not kept here a second time.
 #[derive(Clone, Copy, Debug)]
 pub struct Age {
     /// When it came into being by the monotonic clock, be that before the machine started.
-    began: Instant,
-    /// When it came into being, by the wall clock.
-    born: UnixTime,
+    began: Tick,
 }
 
 impl Age {
     /// The age of something that is new at `now`.
     pub fn new(now: Stamp) -> Self {
-        Self { began: now.instant, born: now.wall }
+        Self { began: now.instant.into() }
     }
 
     /// The age of something read back from disk, of which `lifetime` is how long it holds. Where it looks
@@ -240,21 +240,15 @@ impl Age {
     pub fn restored(born: UnixTime, lifetime: Duration, now: Stamp) -> Self {
         let before = wall_since(born, now.wall);
         let before = if before < lifetime { before } else { Duration::ZERO };
-        // Times before the start of the machine are negative, so this always is.
-        Self { began: now.instant.checked_sub(before).unwrap_or(now.instant), born }
+        Self { began: Tick::from(now.instant).before(before) }
     }
 
     /// How old it is at `now`.
-    pub fn at(&self, now: Stamp) -> Duration {
-        let ran = self.ran(now);
-        let wall = wall_since(self.born, now.wall);
+    pub fn at(&self, born: UnixTime, now: Stamp) -> Duration {
+        let ran = Tick::from(now.instant).since(self.began);
+        let wall = wall_since(born, now.wall);
         // Whole seconds on the wall side: prefer the finer monotonic value where both agree.
         if wall > ran + Duration::from_secs(1) { wall } else { ran }
-    }
-
-    /// How old it is by the monotonic clock alone.
-    pub fn ran(&self, now: Stamp) -> Duration {
-        now.instant.saturating_duration_since(self.began)
     }
 }
 
@@ -274,29 +268,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_set_back_never_makes_anything_younger() {
         let clock = Clock::manual(1_800_000_000);
+        let now = clock.wall();
         let fresh = Age::new(clock.stamp());
-        let restored = Age::restored(clock.wall() - 6 * DAY, WEEK, clock.stamp());
+        let restored = Age::restored(now - 6 * DAY, WEEK, clock.stamp());
         clock.jump(-YEAR);
         tokio::time::advance(Duration::from_secs(2 * 86_400)).await;
-        assert_eq!(fresh.at(clock.stamp()).as_secs(), 2 * 86_400);
-        assert!(restored.at(clock.stamp()) >= WEEK, "six days before the restart count");
+        assert_eq!(fresh.at(now, clock.stamp()).as_secs(), 2 * 86_400);
+        assert!(restored.at(now - 6 * DAY, clock.stamp()) >= WEEK, "six days before the restart count");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_wrong_for_a_minute_at_start_costs_nothing() {
         let clock = Clock::manual(1_800_000_000 + YEAR);
-        let age = Age::restored(1_800_000_000 - DAY, WEEK, clock.stamp());
-        assert!(age.at(clock.stamp()) > WEEK, "not served while the clock is ahead");
+        let born = 1_800_000_000 - DAY;
+        let age = Age::restored(born, WEEK, clock.stamp());
+        assert!(age.at(born, clock.stamp()) > WEEK, "not served while the clock is ahead");
         tokio::time::advance(Duration::from_secs(60)).await;
         clock.jump(-YEAR);
-        assert_eq!(age.at(clock.stamp()).as_secs(), 86_400 + 60);
+        assert_eq!(age.at(born, clock.stamp()).as_secs(), 86_400 + 60);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_week_asleep_counts() {
         let clock = Clock::manual(1_800_000_000);
-        let age = Age::new(clock.stamp());
+        let (age, born) = (Age::new(clock.stamp()), clock.wall());
         clock.jump(7 * DAY);
-        assert!(age.at(clock.stamp()) >= WEEK);
+        assert!(age.at(born, clock.stamp()) >= WEEK);
     }
 }

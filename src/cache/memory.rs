@@ -2,8 +2,8 @@
 //!
 //! Sharded; a lock is held for one map operation, never across an await or any I/O. A hit allocates nothing.
 
+use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode, StsPolicy};
+use super::entry::{DaneEntry, DaneVerdict, HeldPolicy, RecordOutcome, StsEntry, StsMode, StsPolicy};
 use super::persist::Persist;
+use super::pool::Pools;
 use super::shared::Shared;
 use super::state::{DaneState, Protection, StsState, Worth};
-use crate::clock::{Instant, Stamp};
+use crate::clock::{Instant, Stamp, Tick};
 use crate::limits::{
-    CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, POLICY_POOL_SWEEP,
-    PREFETCH_BACKOFF,
+    self, CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
 };
 use crate::names::{Domain, NextHop};
 use crate::telemetry::metrics as metric_names;
@@ -43,15 +43,7 @@ pub struct PolicyCache {
     hand: AtomicUsize,
     persist: Arc<dyn Persist>,
     shared: Option<Arc<dyn Shared>>,
-    policies: Mutex<Pool>,
-}
-
-/// Policies that domains have in common, each kept once: those of a provider's customers are the same.
-#[derive(Default)]
-struct Pool {
-    policies: HashSet<Arc<StsPolicy>>,
-    /// So many may there be before it is looked which of them nobody has any more.
-    sweep_at: usize,
+    pools: Mutex<Pools>,
 }
 
 #[derive(Default)]
@@ -67,29 +59,29 @@ struct Slot {
     dane: Option<DaneState>,
     sts: Option<StsState>,
     usage: Usage,
-    bytes: usize,
+    bytes: u32,
     worth: Worth,
     /// What the last conclusive answer told Postfix.
     protection: Protection,
     /// When its policy was first found expired.
-    expired_since: Option<Instant>,
+    expired_since: Tick,
 }
 
 /// How an entry is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Queries answered from it.
-    pub hits: u64,
+    pub hits: u32,
     /// The last query for it, or when it was read in.
-    pub asked_at: Instant,
+    pub asked_at: Tick,
     /// Asked for since its DANE branch was last refreshed.
     pub asked_dane: bool,
     /// Asked for since its MTA-STS branch was last refreshed.
     pub asked_sts: bool,
     /// After a failed renewal of the DANE branch: not again before this.
-    pub dane_retry_at: Option<Instant>,
+    pub dane_retry_at: Tick,
     /// Failed renewals of the DANE branch in a row.
-    pub dane_failures: u32,
+    pub dane_failures: u8,
 }
 
 /// One entry as it stands.
@@ -115,7 +107,7 @@ impl PolicyCache {
             hand: AtomicUsize::new(0),
             persist,
             shared: None,
-            policies: Mutex::default(),
+            pools: Mutex::default(),
         }
     }
 
@@ -133,8 +125,8 @@ impl PolicyCache {
     pub fn get(&self, hop: &NextHop, now: Stamp) -> Option<Snapshot> {
         let mut slots = self.shard(hop).slots.lock();
         let slot = slots.get_mut(hop)?;
-        slot.usage.hits += 1;
-        slot.usage.asked_at = now.instant;
+        slot.usage.hits = slot.usage.hits.saturating_add(1);
+        slot.usage.asked_at = now.instant.into();
         slot.usage.asked_dane = true;
         slot.usage.asked_sts = true;
         Some(slot.snapshot())
@@ -146,7 +138,8 @@ impl PolicyCache {
     }
 
     /// Takes in a DANE branch. A background renewal that found nothing out does not displace what still holds.
-    pub fn put_dane(&self, hop: &NextHop, entry: DaneEntry, now: Stamp) -> DaneState {
+    pub fn put_dane(&self, hop: &NextHop, mut entry: DaneEntry, now: Stamp) -> DaneState {
+        self.pools.lock().share_dane(&mut entry);
         if entry.verdict != DaneVerdict::Temporary {
             self.persist.save_dane(hop, &entry);
         }
@@ -154,7 +147,7 @@ impl PolicyCache {
         self.change(hop, now, |slot| {
             slot.dane = Some(state.clone());
             slot.usage.asked_dane = false;
-            slot.usage.dane_retry_at = None;
+            slot.usage.dane_retry_at = Tick::EVER;
             slot.usage.dane_failures = 0;
         });
         state
@@ -170,9 +163,7 @@ impl PolicyCache {
             _ = self.persist.save_sts(domain, &state.entry).await;
         }
         let mut state = state;
-        if state.entry.policy.is_some() {
-            self.keep_once(Arc::make_mut(&mut state.entry));
-        }
+        self.pools.lock().share_sts(Arc::make_mut(&mut state.entry));
         self.change(&hop, now, |slot| {
             slot.sts = Some(state);
             slot.usage.asked_sts = false;
@@ -181,9 +172,11 @@ impl PolicyCache {
 
     /// Takes in what a store kept. Call before the first query.
     pub fn restore(&self, hop: &NextHop, dane: Option<DaneEntry>, sts: Option<StsEntry>, now: Stamp) {
-        let mut sts = sts;
-        if let Some(entry) = &mut sts {
-            self.keep_once(entry);
+        let (mut dane, mut sts) = (dane, sts);
+        {
+            let mut pools = self.pools.lock();
+            dane.iter_mut().for_each(|entry| pools.share_dane(entry));
+            sts.iter_mut().for_each(|entry| pools.share_sts(entry));
         }
         self.change(hop, now, |slot| {
             slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
@@ -205,7 +198,8 @@ impl PolicyCache {
     /// Puts off the next renewal of a DANE branch, longer after each failure in a row.
     pub fn note_failed_renewal(&self, hop: &NextHop, now: Instant) {
         if let Some(slot) = self.shard(hop).slots.lock().get_mut(hop) {
-            slot.usage.dane_retry_at = Some(now + PREFETCH_BACKOFF * 2u32.pow(slot.usage.dane_failures.min(8)));
+            slot.usage.dane_retry_at =
+                (now + PREFETCH_BACKOFF * 2u32.pow(slot.usage.dane_failures.min(8).into())).into();
             slot.usage.dane_failures = slot.usage.dane_failures.saturating_add(1);
         }
     }
@@ -261,16 +255,6 @@ impl PolicyCache {
         picked
     }
 
-    /// Lets the policy of `entry` be the one that others have, where it is the same.
-    fn keep_once(&self, entry: &mut StsEntry) {
-        if let Some(held) = &mut entry.policy {
-            let shared = self.policies.lock().share(&held.policy);
-            if !Arc::ptr_eq(&shared, &held.policy) {
-                Arc::make_mut(held).policy = shared;
-            }
-        }
-    }
-
     /// Next hops known.
     pub fn len(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
@@ -309,7 +293,7 @@ impl PolicyCache {
             slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now);
             self.entries.fetch_add(1, Ordering::Relaxed);
             shard.used.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(slot.bytes, Ordering::Relaxed);
+            self.bytes.fetch_add(slot.bytes as usize, Ordering::Relaxed);
             if slot.worth == Worth::Nothing {
                 shard.plain.fetch_add(1, Ordering::Relaxed);
             }
@@ -320,7 +304,7 @@ impl PolicyCache {
     fn uncount(&self, shard: &Shard, slot: &Slot) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
         shard.used.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(slot.bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(slot.bytes as usize, Ordering::Relaxed);
         if slot.worth == Worth::Nothing {
             shard.plain.fetch_sub(1, Ordering::Relaxed);
         }
@@ -366,32 +350,18 @@ impl PolicyCache {
     }
 }
 
-impl Pool {
-    fn share(&mut self, policy: &Arc<StsPolicy>) -> Arc<StsPolicy> {
-        if let Some(known) = self.policies.get(policy) {
-            return Arc::clone(known);
-        }
-        if self.policies.len() >= self.sweep_at {
-            self.policies.retain(|policy| Arc::strong_count(policy) > 1);
-            self.sweep_at = (2 * self.policies.len()).max(POLICY_POOL_SWEEP);
-        }
-        self.policies.insert(Arc::clone(policy));
-        Arc::clone(policy)
-    }
-}
-
 impl Slot {
     fn empty(now: Stamp) -> Self {
         let usage = Usage {
             hits: 0,
-            asked_at: now.instant,
+            asked_at: now.instant.into(),
             asked_dane: false,
             asked_sts: false,
-            dane_retry_at: None,
+            dane_retry_at: Tick::EVER,
             dane_failures: 0,
         };
         let worth = Worth::Nothing;
-        Self { dane: None, sts: None, usage, bytes: 0, worth, protection: Protection::None, expired_since: None }
+        Self { dane: None, sts: None, usage, bytes: 0, worth, protection: Protection::None, expired_since: Tick::NEVER }
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -401,8 +371,8 @@ impl Slot {
     /// Least is evicted first: by worth, then by how recently it was asked for, with a bonus for each doubling
     /// of how often.
     fn rank(&self, now: Stamp) -> (Worth, i64) {
-        let idle = now.instant.saturating_duration_since(self.usage.asked_at).as_secs();
-        let bonus = u64::from((self.usage.hits + 1).ilog2()) * CACHE_FREQUENCY_BONUS.as_secs();
+        let idle = self.usage.idle(now).as_secs();
+        let bonus = u64::from((u64::from(self.usage.hits) + 1).ilog2()) * CACHE_FREQUENCY_BONUS.as_secs();
         let recency = i64::try_from(bonus).unwrap_or(i64::MAX) - i64::try_from(idle).unwrap_or(i64::MAX);
         (Worth::of(self.dane.as_ref(), self.sts.as_ref(), now), recency)
     }
@@ -413,37 +383,53 @@ impl Slot {
         let holds = self.dane.as_ref().is_some_and(|dane| dane.left(now).is_some())
             || self.sts.as_ref().is_some_and(|sts| sts.policy(now).is_some() || sts.record_left(now).is_some());
         if holds {
-            self.expired_since = None;
+            self.expired_since = Tick::NEVER;
             return false;
         }
-        let since = *self.expired_since.get_or_insert(now.instant);
-        let idle = now.instant.saturating_duration_since(self.usage.asked_at.max(since));
-        idle >= POLICY_EXPIRED_KEPT
+        let now = Tick::from(now.instant);
+        self.expired_since = self.expired_since.min(now);
+        now.since(self.usage.asked_at.max(self.expired_since)) >= POLICY_EXPIRED_KEPT
     }
 
     /// Octets held, roughly.
-    fn estimate(&self, hop: &NextHop) -> usize {
-        let name = match hop {
-            NextHop::Domain { domain, .. } => domain.as_str().len(),
-            NextHop::Host { host, .. } => host.as_str().len(),
-        };
-        let dane = self.dane.as_ref().map_or(0, |dane| size_of::<DaneEntry>() + dane.entry.reason.len() + 32);
+    fn estimate(&self, hop: &NextHop) -> u32 {
+        let (NextHop::Domain { domain: name, .. } | NextHop::Host { host: name, .. }) = hop;
+        let text = |text: &str| limits::allocated(text.len());
+        let shared = |text: &str| limits::allocated(text.len() + REFERENCES);
+        // As if nobody shared it: an estimate that is too high bounds as well.
+        let dane = self.dane.as_ref().map_or(0, |dane| shared(&dane.entry.reason));
         let sts = self.sts.as_ref().map_or(0, |sts| {
-            // As if nobody shared it: an estimate that is too high bounds as well.
             let policy = sts.entry.policy.as_ref().map_or(0, |held| {
-                let mx = held.policy.mx.iter().map(|mx| mx.host().as_str().len() + 40);
-                held.policy.lines.bytes() + mx.sum::<usize>() + 192
+                let mx = held.policy.mx.iter().map(|mx| size_of_val(mx) + text(mx.host().as_str()));
+                let policy = limits::allocated(size_of::<StsPolicy>() + REFERENCES) + held.policy.lines.bytes();
+                limits::allocated(size_of::<HeldPolicy>() + REFERENCES) + text(&held.id) + policy + mx.sum::<usize>()
             });
-            let failure = sts.entry.failure.as_ref().map_or(0, |failure| failure.reason.len() + 96);
-            size_of::<StsEntry>() + policy + failure + 64
+            let outcome = match &sts.entry.record.outcome {
+                RecordOutcome::Id(id) => text(id),
+                RecordOutcome::Absent(why) | RecordOutcome::Failed(why) => shared(why),
+            };
+            let failure = sts.entry.failure.as_ref().map_or(0, |failure| {
+                limits::allocated(size_of_val(&**failure)) + text(&failure.id) + text(&failure.reason)
+            });
+            limits::allocated(size_of::<StsEntry>() + REFERENCES) + policy + outcome + failure
         });
-        2 * size_of::<NextHop>() + name + size_of::<Self>() + dane + sts
+        // Up to half of a table's places are empty.
+        let place = 2 * (size_of::<NextHop>() + size_of::<Self>() + 1);
+        u32::try_from(place + text(name.as_str()) + dane + sts).unwrap_or(u32::MAX)
     }
 }
 
+/// Octets before what an [`Arc`] holds.
+const REFERENCES: usize = 2 * size_of::<usize>();
+
 impl Usage {
+    /// Whether the DANE branch may be renewed: not so soon after a failure.
+    pub fn may_renew_dane(&self, now: Stamp) -> bool {
+        Tick::from(now.instant) >= self.dane_retry_at
+    }
+
     /// How long ago it was last asked for.
     pub fn idle(&self, now: Stamp) -> Duration {
-        now.instant.saturating_duration_since(self.asked_at)
+        Tick::from(now.instant).since(self.asked_at)
     }
 }

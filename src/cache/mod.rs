@@ -8,6 +8,7 @@ pub mod entry;
 mod memory;
 mod packed;
 mod persist;
+mod pool;
 pub mod shared;
 mod state;
 pub mod store;

@@ -10,30 +10,30 @@ use crate::clock::{Stamp, UnixTime};
 #[derive(Clone, Debug)]
 pub struct DaneState {
     /// What was learnt.
-    pub entry: Arc<DaneEntry>,
+    pub entry: DaneEntry,
     age: Age,
 }
 
 impl DaneState {
     /// A branch learnt just now.
     pub fn new(entry: DaneEntry, now: Stamp) -> Self {
-        Self { entry: Arc::new(entry), age: Age::new(now) }
+        Self { entry, age: Age::new(now) }
     }
 
     /// A branch read back from disk.
     pub fn restored(entry: DaneEntry, now: Stamp) -> Self {
         let age = Age::restored(entry.checked_at, seconds(entry.ttl), now);
-        Self { entry: Arc::new(entry), age }
+        Self { entry, age }
     }
 
     /// How long it still holds, if it does.
     pub fn left(&self, now: Stamp) -> Option<Duration> {
-        left(self.age, seconds(self.entry.ttl), now)
+        left(self.age(now), self.entry.ttl)
     }
 
     /// How old it is.
     pub fn age(&self, now: Stamp) -> Duration {
-        self.age.at(now)
+        self.age.at(self.entry.checked_at, now)
     }
 }
 
@@ -43,8 +43,10 @@ pub struct StsState {
     /// What was learnt.
     pub entry: Arc<StsEntry>,
     record: Age,
-    policy: Option<Age>,
-    failure: Option<Age>,
+    /// Of no meaning where there is none.
+    policy: Age,
+    /// Of no meaning where there was none.
+    failure: Age,
 }
 
 impl StsState {
@@ -56,53 +58,54 @@ impl StsState {
         };
         let old = before.map(|state| (&state.entry, state));
         let record = same(entry.record.at, old.map(|(e, s)| (e.record.at, s.record)));
-        let old_policy = old.and_then(|(e, s)| Some((e.policy.as_ref()?.fetched_at, s.policy?)));
-        let policy = entry.policy.as_ref().map(|held| same(held.fetched_at, old_policy));
-        let old_failure = old.and_then(|(e, s)| Some((e.failure.as_ref()?.at, s.failure?)));
-        let failure = entry.failure.as_ref().map(|failure| same(failure.at, old_failure));
+        let old_policy = old.and_then(|(e, s)| Some((e.policy.as_ref()?.fetched_at, s.policy)));
+        let policy = entry.policy.as_ref().map_or(Age::new(now), |held| same(held.fetched_at, old_policy));
+        let old_failure = old.and_then(|(e, s)| Some((e.failure.as_ref()?.at, s.failure)));
+        let failure = entry.failure.as_ref().map_or(Age::new(now), |failure| same(failure.at, old_failure));
         Self { entry: Arc::new(entry), record, policy, failure }
     }
 
     /// A branch read back from disk.
     pub fn restored(entry: StsEntry, now: Stamp) -> Self {
         let record = Age::restored(entry.record.at, seconds(entry.record.ttl), now);
-        let policy =
-            entry.policy.as_ref().map(|held| Age::restored(held.fetched_at, seconds(held.policy.max_age), now));
-        let failure = entry.failure.as_ref().map(|f| Age::restored(f.at, seconds(f.retry_after), now));
+        let policy = entry.policy.as_ref().map_or(Age::new(now), |held| held_for(held, now));
+        let failure =
+            entry.failure.as_ref().map_or(Age::new(now), |f| Age::restored(f.at, seconds(f.retry_after), now));
         Self { entry: Arc::new(entry), record, policy, failure }
     }
 
     /// The branch with a policy that was fetched elsewhere, and is as old as it says.
     pub fn adopting(&self, held: Arc<HeldPolicy>, now: Stamp) -> Self {
-        let age = Age::restored(held.fetched_at, seconds(held.policy.max_age), now);
+        let policy = held_for(&held, now);
         let entry = StsEntry { policy: Some(held), ..(*self.entry).clone() };
-        Self { entry: Arc::new(entry), policy: Some(age), ..self.clone() }
+        Self { entry: Arc::new(entry), policy, ..self.clone() }
     }
 
     /// The policy, and how long it still holds, if it does (RFC 8461 §3.2, `max_age`).
     pub fn policy(&self, now: Stamp) -> Option<(&Arc<HeldPolicy>, Duration)> {
         let held = self.entry.policy.as_ref()?;
-        Some((held, left(self.policy?, seconds(held.policy.max_age), now)?))
+        Some((held, left(self.policy_age(now)?, held.policy.max_age)?))
     }
 
     /// How old the policy is, expired or not.
     pub fn policy_age(&self, now: Stamp) -> Option<Duration> {
-        self.policy.map(|age| age.at(now))
+        self.entry.policy.as_ref().map(|held| self.policy.at(held.fetched_at, now))
     }
 
     /// How long the TXT record need not be asked for again.
     pub fn record_left(&self, now: Stamp) -> Option<Duration> {
-        left(self.record, seconds(self.entry.record.ttl), now)
+        left(self.record_age(now), self.entry.record.ttl)
     }
 
     /// How long ago the TXT record was asked for.
     pub fn record_age(&self, now: Stamp) -> Duration {
-        self.record.at(now)
+        self.record.at(self.entry.record.at, now)
     }
 
     /// How long the policy may not be fetched again after a failure.
     pub fn retry_left(&self, now: Stamp) -> Option<Duration> {
-        left(self.failure?, seconds(self.entry.failure.as_ref()?.retry_after), now)
+        let failure = self.entry.failure.as_ref()?;
+        left(self.failure.at(failure.at, now), failure.retry_after)
     }
 }
 
@@ -182,6 +185,11 @@ fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-fn left(age: Age, lifetime: Duration, now: Stamp) -> Option<Duration> {
-    lifetime.checked_sub(age.at(now)).filter(|left| !left.is_zero())
+/// The age of a policy that was kept, or fetched elsewhere.
+fn held_for(held: &HeldPolicy, now: Stamp) -> Age {
+    Age::restored(held.fetched_at, seconds(held.policy.max_age), now)
+}
+
+fn left(age: Duration, lifetime: u32) -> Option<Duration> {
+    seconds(lifetime).checked_sub(age).filter(|left| !left.is_zero())
 }

@@ -53,7 +53,7 @@ pub fn rows(engine: &Engine, map: &MapOptions, now: Stamp) -> Vec<Row> {
             Row {
                 answer: decision.map(|decision| answer(&decision, &hop, map)).unwrap_or_default(),
                 domain: hop.to_string(),
-                hits: known.usage.hits,
+                hits: known.usage.hits.into(),
                 dane: known.dane.as_ref().map(|state| dane_branch(state, now)),
                 mta_sts: known.sts.as_ref().map(|state| sts_branch(state, now)),
             }

@@ -59,7 +59,7 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct DaneView {
     /// Verdict and reason.
-    pub entry: Arc<DaneEntry>,
+    pub entry: DaneEntry,
     /// Seconds for which it still holds.
     pub ttl: u32,
 }

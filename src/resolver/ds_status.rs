@@ -192,7 +192,7 @@ impl Core {
                 None => {
                     let status = self.signed_status(context, keys, ds)?;
                     if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = status {
-                        self.keep(&ds, &[], Security::Secure, ttl);
+                        self.keep(ds, &[], Security::Secure, ttl);
                     }
                     Ok(status)
                 }

@@ -39,7 +39,7 @@ impl Engine {
         let dane = known.dane.as_ref().filter(|_| use_dane).and_then(|state| {
             let left = state.left(now).map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
             let ttl = left.or((fresh == Freshness::LastKnown).then_some(0))?;
-            Some(DaneView { entry: Arc::clone(&state.entry), ttl })
+            Some(DaneView { entry: state.entry.clone(), ttl })
         });
         let has_sts = map.mta_sts && self.inner.settings.mta_sts && matches!(hop, NextHop::Domain { port: None, .. });
         let sts = known.sts.as_ref().filter(|_| has_sts).map(|state| life::view(state, now));

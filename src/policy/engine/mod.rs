@@ -296,12 +296,12 @@ async fn sleep_or_never(until: Option<Instant>) {
 /// The branch as it stands, while it holds.
 fn dane_view(state: &DaneState, now: Stamp) -> Option<DaneView> {
     let ttl = u32::try_from(state.left(now)?.as_secs()).unwrap_or(u32::MAX);
-    Some(DaneView { entry: Arc::clone(&state.entry), ttl })
+    Some(DaneView { entry: state.entry.clone(), ttl })
 }
 
 /// The branch as it was just learnt.
 fn fresh_view(state: &DaneState) -> DaneView {
-    DaneView { entry: Arc::clone(&state.entry), ttl: state.entry.ttl }
+    DaneView { entry: state.entry.clone(), ttl: state.entry.ttl }
 }
 
 /// From the combination table to the decision: the policy that goes with `secure`, the cause that goes with TEMP,

@@ -43,7 +43,7 @@ pub(super) fn due(hop: &NextHop, known: &Snapshot, ahead: bool, now: Stamp) -> D
         known.usage.asked_dane
             && state.entry.verdict != DaneVerdict::Temporary
             && ends(state.entry.ttl, state.left(now), state.age(now))
-            && known.usage.dane_retry_at.is_none_or(|at| now.instant >= at)
+            && known.usage.may_renew_dane(now)
     });
     let sts = known.sts.as_ref().and_then(|state| {
         let record = &state.entry.record;

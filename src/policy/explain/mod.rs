@@ -245,12 +245,12 @@ impl Look<'_> {
     /// What a lookup for Postfix would come to now.
     fn conclude(&self, map: &MapOptions, report: &DaneReport, sts: Option<&StsLook>) -> Decision {
         let dane = self.survey.uses_dane.then(|| DaneView {
-            entry: Arc::new(DaneEntry {
+            entry: DaneEntry {
                 verdict: report.verdict,
                 reason: report.reason.as_str().into(),
                 checked_at: self.engine.clock().wall(),
                 ttl: report.ttl,
-            }),
+            },
             ttl: report.ttl,
         });
         let sts = sts.filter(|_| self.survey.uses_sts).map(|sts| sts.view.clone());

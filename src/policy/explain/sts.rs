@@ -86,7 +86,7 @@ pub(super) async fn look(
     let lookup = name.zip(outcome.as_ref()).map(|(name, outcome)| sections::looked(&name, RecordType::TXT, outcome));
     let (id, no_record) = match answer.outcome {
         RecordOutcome::Id(id) => (Some(id.into()), None),
-        RecordOutcome::Absent(why) => (None, Some(why.into())),
+        RecordOutcome::Absent(why) => (None, Some(why.to_string())),
         RecordOutcome::Failed(_) => (None, None),
     };
     let section = StsSection { lookup, id, no_record, fetch: fetched, policy, status: view.status().to_owned() };

@@ -302,7 +302,7 @@ async fn a_restored_policy_is_served_with_dns_and_policy_host_cut_off() {
     let cache = PolicyCache::new(Bounds { entries: 10, bytes: 1 << 20 }, Arc::new(Forgetful));
     for (hop, row) in rows {
         let sts = row.sts.map(|state| (*state.entry).clone());
-        cache.restore(&hop, row.dane.map(|state| (*state.entry).clone()), sts, world.clock.stamp());
+        cache.restore(&hop, row.dane.map(|state| state.entry), sts, world.clock.stamp());
     }
     let engine = Engine::new(
         Arc::new(world.dns.clone()),
