@@ -197,11 +197,11 @@ pub const REACH_DEPTH: usize = 4;
 /// The root's name servers are asked for no more often than this, in seconds.
 pub const ROOT_MIN_TTL: u32 = 300;
 /// One part in so many of `resolver.cache-bytes` is for zone cuts; one takes some 700 octets.
-pub const ZONE_CUTS_SHARE: usize = 8;
+pub const ZONE_CUTS_SHARE: usize = 16;
 /// One part in so many is for the keys of zones, some 500 octets for each zone. The rest is for RRsets.
-pub const ZONE_KEYS_SHARE: usize = 8;
+pub const ZONE_KEYS_SHARE: usize = 16;
 /// One part in so many of what is for RRsets is for those that nobody has asked for twice.
-pub const ASKED_ONCE_SHARE: usize = 4;
+pub const ASKED_ONCE_SHARE: usize = 8;
 /// Names known to be no zone cut, and likewise addresses of name servers; some 200 octets each.
 pub const NAMES_KEPT: usize = 5_000;
 /// Denials kept as they were heard, until somebody wants them proven; some 2 KiB each.
@@ -294,6 +294,8 @@ pub const STORE_VALUE_BYTES: usize = 1024 * 1024;
 pub const STORE_PENDING: usize = 400_000;
 /// How long changes that nobody waits for are gathered before they are written together.
 pub const STORE_LINGER: Duration = Duration::from_millis(500);
+/// After a start from a log that is whole, the keyspace is compared with it this much later, or with the first change.
+pub const STORE_CHECK_AFTER: Duration = Duration::from_secs(2);
 /// How long a lookup waits for its policy to be durable; then the disk counts as failing. Well below
 /// `policy.timeout`, so that a hanging disk holds no mail.
 pub const STORE_SAVE_WAIT: Duration = Duration::from_secs(5);

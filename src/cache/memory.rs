@@ -3,7 +3,7 @@
 //! Sharded; a lock is held for one map operation, never across an await or any I/O. A hit allocates nothing.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,6 +170,13 @@ impl PolicyCache {
         });
     }
 
+    /// So many entries are about to be restored.
+    pub fn reserve(&self, entries: usize) {
+        for shard in &self.shards {
+            shard.slots.lock().reserve(entries.min(self.bounds.entries) / CACHE_SHARDS);
+        }
+    }
+
     /// Takes in what a store kept. Call before the first query.
     pub fn restore(&self, hop: &NextHop, dane: Option<DaneEntry>, sts: Option<StsEntry>, now: Stamp) {
         let (mut dane, mut sts) = (dane, sts);
@@ -280,13 +287,12 @@ impl PolicyCache {
         let shard = self.shard(hop);
         {
             let mut slots = shard.slots.lock();
-            let slot = match slots.entry(hop.clone()) {
-                Entry::Occupied(slot) => {
-                    let slot = slot.into_mut();
+            let slot = match slots.get_mut(hop) {
+                Some(slot) => {
                     self.uncount(shard, slot);
                     slot
                 }
-                Entry::Vacant(place) => place.insert(Slot::empty(now)),
+                None => slots.entry(hop.clone()).or_insert_with(|| Slot::empty(now)),
             };
             change(slot);
             slot.bytes = slot.estimate(hop);

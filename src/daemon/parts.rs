@@ -204,12 +204,19 @@ fn make_state_dir(config: &Config) {
 /// Puts what was kept into memory, policies first: they are what must not make room for anything.
 fn restore(cache: &PolicyCache, loaded: Loaded, clock: &Clock) {
     let now = clock.stamp();
-    for (domain, entry) in loaded.sts {
+    cache.reserve(loaded.sts.len().max(loaded.dane.len()));
+    on_two_threads(loaded.sts, |(domain, entry)| {
         cache.restore(&NextHop::Domain { domain, port: None }, None, Some(entry), now);
-    }
-    for (hop, entry) in loaded.dane {
-        cache.restore(&hop, Some(entry), None, now);
-    }
+    });
+    on_two_threads(loaded.dane, |(hop, entry)| cache.restore(&hop, Some(entry), None, now));
+}
+
+fn on_two_threads<T: Send>(mut all: Vec<T>, take: impl Fn(T) + Sync) {
+    let rest = all.split_off(all.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| rest.into_iter().for_each(&take));
+        all.into_iter().for_each(&take);
+    });
 }
 
 /// State of the trust anchors, in the store.

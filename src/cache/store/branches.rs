@@ -10,6 +10,7 @@ use super::index::{KEY_DANE, KEY_STS};
 use super::recover::Report;
 use super::{KEY_BLOB, Store, StoreError};
 use crate::cache::packed::{pack, unpack};
+use crate::cache::pool::Pools;
 use crate::cache::{DaneEntry, Persist, PersistError, StsEntry};
 use crate::limits::STORE_COMPLAINT_INTERVAL;
 use crate::names::{Domain, NextHop};
@@ -40,14 +41,21 @@ pub(super) struct Sorted {
     pub dane: Vec<(NextHop, DaneEntry)>,
     /// Entries that are not understood.
     pub skipped: u64,
+    pools: Pools,
 }
 
 impl Sorted {
     /// Takes in an entry; what is not understood is left out.
     pub fn take(&mut self, key: &[u8], value: &[u8]) {
         let understood = match key.split_first() {
-            Some((&KEY_STS, name)) => domain(name).zip(decode(value)).map(|pair| self.sts.push(pair)),
-            Some((&KEY_DANE, name)) => NextHop::parse(name).ok().zip(decode(value)).map(|pair| self.dane.push(pair)),
+            Some((&KEY_STS, name)) => domain(name).zip(decode(value)).map(|(domain, mut entry)| {
+                self.pools.share_sts(&mut entry);
+                self.sts.push((domain, entry));
+            }),
+            Some((&KEY_DANE, name)) => NextHop::parse(name).ok().zip(decode(value)).map(|(hop, mut entry)| {
+                self.pools.share_dane(&mut entry);
+                self.dane.push((hop, entry));
+            }),
             Some((&KEY_BLOB, name)) => {
                 std::str::from_utf8(name).ok().map(|name| drop(self.blobs.insert(name.to_owned(), value.to_vec())))
             }
@@ -66,7 +74,7 @@ impl Sorted {
 
     /// Blobs, and the rest with the store's state; says once what was not understood.
     pub fn finish(self, report: Report) -> (HashMap<String, Vec<u8>>, Loaded) {
-        let Self { blobs, sts, dane, skipped } = self;
+        let Self { blobs, sts, dane, skipped, .. } = self;
         if skipped > 0 {
             metrics::counter!(STORE_DAMAGED_ENTRIES).increment(skipped);
             tracing::warn!(skipped, "stored entries that cannot be understood are skipped");

@@ -1,7 +1,7 @@
 //! What is on disk, by a hash of each key: enough to count, to compact and to leave out needless removals.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use super::frame::{Body, Census, Frame};
 
@@ -14,9 +14,28 @@ pub(super) const KEY_DANE: u8 = b'd';
 #[derive(Debug, Default)]
 pub(super) struct Index {
     hasher: RandomState,
-    slots: HashMap<u64, Slot>,
+    slots: HashMap<u64, Slot, BuildHasherDefault<Hashed>>,
     census: Census,
     bytes: u64,
+}
+
+/// Of keys that are hashes already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, octets: &[u8]) {
+        // Only `write_u64` is used; this would do as well.
+        self.0 = octets.iter().fold(self.0, |hash, octet| hash.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,38 +53,38 @@ impl Index {
     /// Takes note of a record that was written.
     pub fn apply(&mut self, frame: &Frame) {
         match &frame.body {
-            Body::Put { key, value } => self.put(key, value.len(), frame.seq),
-            Body::Remove { key } => self.remove(key),
+            Body::Put { key, value } => self.put(self.hash(key), key, value.len(), frame.seq),
+            Body::Remove { key } => self.remove(self.hash(key), key),
             Body::Commit(_) => {}
         }
     }
 
+    /// The hash of a key, for what follows.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// There is a live entry of this key, with a value of so many octets.
-    pub fn put(&mut self, key: &[u8], value_length: usize, seq: u64) {
+    pub fn put(&mut self, hash: u64, key: &[u8], value_length: usize, seq: u64) {
         // What a record takes beside its key and value is small change.
         let bytes = u32::try_from(key.len() + value_length + 32).unwrap_or(u32::MAX);
         self.bytes += u64::from(bytes);
-        match self.slots.insert(self.hasher.hash_one(key), Slot { seq, bytes }) {
+        match self.slots.insert(hash, Slot { seq, bytes }) {
             Some(old) => self.bytes -= u64::from(old.bytes),
             None => self.count(key, 1),
         }
     }
 
     /// There is no live entry of this key.
-    pub fn remove(&mut self, key: &[u8]) {
-        if let Some(old) = self.slots.remove(&self.hasher.hash_one(key)) {
+    pub fn remove(&mut self, hash: u64, key: &[u8]) {
+        if let Some(old) = self.slots.remove(&hash) {
             self.bytes -= u64::from(old.bytes);
             self.count(key, -1);
         }
     }
 
     /// The position of the live record of a key.
-    pub fn seq_of(&self, key: &[u8]) -> Option<u64> {
-        self.seq_of_hash(self.hasher.hash_one(key))
-    }
-
-    /// Likewise, by the key's hash.
-    pub fn seq_of_hash(&self, hash: u64) -> Option<u64> {
+    pub fn seq_of(&self, hash: u64) -> Option<u64> {
         self.slots.get(&hash).map(|slot| slot.seq)
     }
 

@@ -32,7 +32,7 @@ const COMMIT_KEY: &[u8] = b"\0commit";
 /// Memory for blocks; reads happen at start only.
 const CACHE_BYTES: u64 = 1024 * 1024;
 /// Memory for what is not yet in a table.
-const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
+const MEMTABLE_BYTES: u64 = 1024 * 1024;
 /// The least that fjall takes as a bound for its journals.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 

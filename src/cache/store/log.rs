@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::{Body, Census, Found, Frame, Scanner};
@@ -15,6 +16,8 @@ use crate::limits::STORE_LOG_SLACK;
 /// Name of the log in the store's directory.
 pub(super) const LOG_FILE: &str = "policies.log";
 const REWRITE_FILE: &str = "policies.log.new";
+/// Name of the file that says how far the log goes.
+const END_FILE: &str = "policies.end";
 
 /// What reading the log gave.
 #[derive(Debug, Default)]
@@ -92,11 +95,23 @@ impl MaxBySeq for Option<(u64, Census)> {
     }
 }
 
+/// The position of the last record that was written to the log, as a file beside it tells: what ends before that has
+/// been cut. Nothing where that cannot be told.
+///
+/// The file is written after the log is durable, and not waited for: it may fall behind, and is never ahead.
+pub(super) fn end(directory: &Path) -> Option<u64> {
+    let octets = fs::read(directory.join(END_FILE)).ok()?;
+    let (seq, sum) = octets.split_first_chunk::<8>()?;
+    (sum == crc32fast::hash(seq).to_le_bytes()).then(|| u64::from_le_bytes(*seq))
+}
+
 /// The log, open for writing at its end.
 #[derive(Debug)]
 pub(super) struct Log {
     directory: PathBuf,
     file: File,
+    /// For [`end`]; without it the next start takes longer.
+    end: Option<File>,
     /// Octets that are known to be good; anything beyond is a write that failed.
     bytes: u64,
 }
@@ -107,8 +122,9 @@ impl Log {
         let path = directory.join(LOG_FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         file.set_len(bytes)?;
+        let end = open_end(directory);
         sync_directory(directory)?;
-        Ok(Self { directory: directory.to_owned(), file, bytes })
+        Ok(Self { directory: directory.to_owned(), file, end, bytes })
     }
 
     /// Writes the log anew with these records, in place of whatever was there.
@@ -119,9 +135,11 @@ impl Log {
         let path = directory.join(REWRITE_FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         let mut writer = BufWriter::new(&file);
-        let mut bytes = 0;
+        let (mut bytes, mut last) = (0, 0);
         for frame in frames {
-            let encoded = frame?.encode();
+            let frame = frame?;
+            last = frame.seq.max(last);
+            let encoded = frame.encode();
             writer.write_all(&encoded)?;
             bytes += encoded.len() as u64;
         }
@@ -129,8 +147,11 @@ impl Log {
         drop(writer);
         file.sync_all()?;
         fs::rename(&path, directory.join(LOG_FILE))?;
+        let end = open_end(directory);
         sync_directory(directory)?;
-        Ok(Self { directory: directory.to_owned(), file, bytes })
+        let log = Self { directory: directory.to_owned(), file, end, bytes };
+        log.note_end(last);
+        Ok(log)
     }
 
     /// Appends records and makes them durable. After an error nothing of them counts.
@@ -148,7 +169,18 @@ impl Log {
         drop(writer);
         self.file.sync_data()?;
         self.bytes += written;
+        if let Some(last) = frames.last() {
+            self.note_end(last.seq);
+        }
         Ok(())
+    }
+
+    /// Says for [`end`] that the log goes as far as `seq`.
+    pub fn note_end(&self, seq: u64) {
+        let seq = seq.to_le_bytes();
+        let octets = [&seq[..], &crc32fast::hash(&seq).to_le_bytes()].concat();
+        // Where it fails the file says less than it could, or nothing: then the next start takes longer.
+        _ = self.end.as_ref().map(|end| end.write_all_at(&octets, 0));
     }
 
     /// Whether more than half of the log is out of date, given the octets that are not.
@@ -184,6 +216,10 @@ impl Log {
             Err(error) => Err(error),
         }
     }
+}
+
+fn open_end(directory: &Path) -> Option<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(directory.join(END_FILE)).ok()
 }
 
 /// Makes names in a directory durable.

@@ -109,7 +109,7 @@ impl Store {
         let writer = writer::Writer { store, lock, clock: clock.clone(), queue: queue.clone() };
         let (end, ended) = mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let copies = copies.unwrap_or_else(|| recover::open(&writer.store, writer.clock.wall()).copies);
+            let copies = writer.complete(copies);
             writer.run(copies);
             drop(end);
         });

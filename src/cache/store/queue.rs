@@ -89,10 +89,8 @@ impl Queue {
 
     /// For the writer: the next work, or [`Work::Idle`] after `patience`.
     pub fn take(&self, patience: Duration) -> Work {
+        self.await_work(patience);
         let mut state = self.0.state.lock();
-        if state.changes.is_empty() && state.waiters.is_empty() && !state.closed {
-            self.0.wake.wait_for(&mut state, patience);
-        }
         // Changes nobody waits for are gathered for a moment.
         if !state.changes.is_empty() && state.waiters.is_empty() && !state.closed {
             self.0.wake.wait_for(&mut state, STORE_LINGER);
@@ -101,6 +99,14 @@ impl Queue {
             return if state.closed { Work::Closed } else { Work::Idle };
         }
         Work::Write(std::mem::take(&mut state.changes), std::mem::take(&mut state.waiters))
+    }
+
+    /// For the writer: returns when there is work, at the latest after `patience`.
+    pub fn await_work(&self, patience: Duration) {
+        let mut state = self.0.state.lock();
+        if state.changes.is_empty() && state.waiters.is_empty() && !state.closed {
+            self.0.wake.wait_for(&mut state, patience);
+        }
     }
 
     /// For the writer: these could not be written. What came in since is newer.

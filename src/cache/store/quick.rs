@@ -1,5 +1,8 @@
-//! The start after an orderly end: both copies are read through at the same time, the log for what it says and the
-//! keyspace to see that it has the same. Where anything differs, or anything is damaged, `recover` has to look.
+//! The start after an orderly end: the log alone is read, if it is whole and nothing was cut from its end. Where
+//! anything is wrong with it, `recover` has to look at both copies before the start goes on.
+//!
+//! That the keyspace has the same is seen to beside the service, before anything is written ([`Whole::check`]): it takes
+//! as long as all else, and what it can bring to light is damage to the keyspace, which the log then repairs.
 //!
 //! The log is read into memory in one piece, checked, and its live entries are decoded where they stand, on two threads.
 
@@ -11,63 +14,57 @@ use std::path::Path;
 use super::branches::Sorted;
 use super::frame::{Census, Change, Record};
 use super::index::Index;
-use super::keyspace::{Keyspace, KeyspaceError, Outline};
-use super::log::{LOG_FILE, Log};
-use super::recover::{Copies, Report, Unwritable, open_with};
+use super::keyspace::{KEYSPACE_DIRECTORY, Keyspace, Outline};
+use super::log::{self, LOG_FILE, Log};
+use super::recover::{self, Copies, Report, Unwritable};
 use crate::clock::UnixTime;
 use crate::limits::STORE_QUICK_BYTES;
 
 /// What an opening found, decoded.
 pub(super) struct Opened {
     pub sorted: Sorted,
-    /// The copies, or why there are none to write to.
-    pub copies: Result<Copies, Unwritable>,
+    pub copies: Opening,
     pub report: Report,
+}
+
+/// How far the copies have been opened.
+pub(super) enum Opening {
+    /// The log is whole, the keyspace remains to be looked at.
+    Log(Box<Whole>),
+    /// Both, or why there are none to write to.
+    Both(Box<Result<Copies, Unwritable>>),
 }
 
 /// Opens the store's directory. Blocks for as long as reading takes.
 pub(super) fn open(store: &Path, now: UnixTime) -> Opened {
-    let hasher = RandomState::new();
     let log = store.join(LOG_FILE);
-    let is_usual = fs::metadata(&log).is_ok_and(|log| log.len() <= STORE_QUICK_BYTES);
-    let mut keyspace = None;
-    if is_usual {
-        let (read, opened) = std::thread::scope(|scope| {
-            // Decoding goes on while the keyspace is read: the two cost about the same.
-            let keyspace = scope.spawn(|| Keyspace::open(store, false, hasher.clone()));
-            let read = read(&log, &hasher);
-            (read, keyspace.join())
-        });
-        match (read, opened) {
-            (Ok(Some(mut whole)), Ok(Ok((keyspace, outline)))) if whole.is_the_same_as(&outline) => {
-                whole.removed.extend(outline.removed);
-                let report = Report { policies: whole.census.sts, dane: whole.census.dane, ..Report::default() };
-                let sorted = std::mem::take(&mut whole.sorted);
-                return Opened { sorted, copies: whole.open(store, keyspace), report };
-            }
-            (_, Ok(opened)) => keyspace = Some(opened.map(|(keyspace, _)| keyspace)),
-            // It panicked where only the fence may; then nothing was opened.
-            (_, Err(_)) => {}
+    let is_usual =
+        fs::metadata(&log).is_ok_and(|log| log.len() <= STORE_QUICK_BYTES) && store.join(KEYSPACE_DIRECTORY).is_dir();
+    let end = if is_usual { log::end(store) } else { None };
+    match end.map(|end| (end, read(&log))) {
+        Some((end, Ok(Some((whole, sorted))))) if whole.seq >= end => {
+            let report = Report { policies: whole.census.sts, dane: whole.census.dane, ..Report::default() };
+            Opened { sorted, copies: Opening::Log(Box::new(whole)), report }
         }
+        _ => thoroughly(store, now),
     }
-    thoroughly(store, now, keyspace)
 }
 
-fn thoroughly(store: &Path, now: UnixTime, keyspace: Option<Result<Keyspace, KeyspaceError>>) -> Opened {
-    let opened = open_with(store, now, keyspace);
+fn thoroughly(store: &Path, now: UnixTime) -> Opened {
+    let opened = recover::open(store, now);
     let mut sorted = Sorted::default();
     for (key, value) in &opened.entries {
         sorted.take(key, value);
     }
-    Opened { sorted, copies: opened.copies, report: opened.report }
+    Opened { sorted, copies: Opening::Both(Box::new(opened.copies)), report: opened.report }
 }
 
-/// A live entry: key, value and position.
-type Put<'a> = (&'a [u8], &'a [u8], u64);
+/// A live entry: hash of the key, key, value and position.
+type Put<'a> = (u64, &'a [u8], &'a [u8], u64);
 
 /// A log without any damage.
-struct Whole {
-    sorted: Sorted,
+pub(super) struct Whole {
+    hasher: RandomState,
     index: Index,
     census: Census,
     /// Position of the last commit mark, which is the last record.
@@ -77,25 +74,27 @@ struct Whole {
 }
 
 /// Reads the log; nothing where it is not whole up to a last commit mark that agrees with it.
-fn read(log: &Path, hasher: &RandomState) -> io::Result<Option<Whole>> {
+fn read(log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
     let octets = fs::read(log)?;
+    let hasher = RandomState::new();
     let mut index = Index::new(hasher.clone());
     let (mut puts, mut removed, mut last) = (Vec::new(), Vec::new(), None);
     let (mut rest, mut highest) = (octets.as_slice(), 0);
     while !rest.is_empty() {
         let Some(record) = Record::first(rest) else { return Ok(None) };
-        if index.seq_of(record.key) > Some(record.seq) {
+        let hash = index.hash(record.key);
+        if index.seq_of(hash) > Some(record.seq) {
             return Ok(None); // later in the file is newer, or something is wrong with it
         }
         highest = highest.max(record.seq);
         last = None;
         match record.change {
             Change::Put(value) => {
-                index.put(record.key, value.len(), record.seq);
-                puts.push((record.key, value, record.seq));
+                index.put(hash, record.key, value.len(), record.seq);
+                puts.push((hash, record.key, value, record.seq));
             }
             Change::Remove => {
-                index.remove(record.key);
+                index.remove(hash, record.key);
                 removed.push(record.key.to_vec());
             }
             Change::Commit(census) => last = Some((record.seq, census)),
@@ -105,20 +104,20 @@ fn read(log: &Path, hasher: &RandomState) -> io::Result<Option<Whole>> {
     let Some((seq, census)) = last.filter(|(seq, census)| *seq == highest && *census == index.census()) else {
         return Ok(None);
     };
-    puts.retain(|(key, _, seq)| index.seq_of(key) == Some(*seq));
+    puts.retain(|(hash, _, _, seq)| index.seq_of(*hash) == Some(*seq));
     if puts.len() != index.len() {
         return Ok(None);
     }
     removed.retain(|key| !index.contains(key));
     let sorted = decode(&puts);
-    Ok(Some(Whole { sorted, index, census, seq, removed, bytes: octets.len() as u64 }))
+    Ok(Some((Whole { hasher, index, census, seq, removed, bytes: octets.len() as u64 }, sorted)))
 }
 
-/// Decodes on two threads: what is left over when one of two processors reads the keyspace.
+/// Decodes on two threads.
 fn decode(puts: &[Put<'_>]) -> Sorted {
     let sort = |puts: &[Put<'_>]| {
         let mut sorted = Sorted::default();
-        puts.iter().for_each(|(key, value, _)| sorted.take(key, value));
+        puts.iter().for_each(|(_, key, value, _)| sorted.take(key, value));
         sorted
     };
     let (one, other) = puts.split_at(puts.len() / 2);
@@ -132,9 +131,23 @@ fn decode(puts: &[Put<'_>]) -> Sorted {
 }
 
 impl Whole {
+    /// Opens the keyspace. Where that does not have what the log has, both are repaired, and the report says of what.
+    pub fn check(mut self, store: &Path, now: UnixTime) -> (Result<Copies, Unwritable>, Option<Report>) {
+        match Keyspace::open(store, false, self.hasher.clone()) {
+            Ok((keyspace, outline)) if self.is_the_same_as(&outline) => {
+                self.removed.extend(outline.removed);
+                (self.open(store, keyspace), None)
+            }
+            opened => {
+                let opened = recover::open_with(store, now, Some(opened.map(|(keyspace, _)| keyspace)));
+                (opened.copies, Some(opened.report))
+            }
+        }
+    }
+
     /// The keyspace has every entry of the log, no other, and is not ahead.
     fn is_the_same_as(&self, keyspace: &Outline) -> bool {
-        let same = |(hash, seq): &(u64, u64)| self.index.seq_of_hash(*hash) == Some(*seq);
+        let same = |(hash, seq): &(u64, u64)| self.index.seq_of(*hash) == Some(*seq);
         !keyspace.damaged
             && keyspace.commit.is_some_and(|seq| seq <= self.seq)
             && keyspace.entries.len() == self.index.len()

@@ -193,6 +193,19 @@ fn either_copy_alone_is_enough() {
     });
 }
 
+#[tokio::test]
+async fn a_log_that_lacks_its_last_batch_is_not_taken_for_whole() {
+    let state = tempfile::tempdir().expect("a directory");
+    let store = filled(state.path(), 10).await;
+    let log = state.path().join(STORE_DIRECTORY).join("policies.log");
+    let before = fs::read(&log).expect("reads");
+    store.save_sts(&domain(10), &sts(10)).await.expect("saved");
+    drop(store);
+    fs::write(&log, before).expect("writes");
+    let (_, loaded) = open(state.path());
+    assert_eq!((loaded.sts.len(), loaded.report.restored), (11, 1));
+}
+
 #[test]
 fn damage_to_both_copies_costs_what_it_hit_and_says_so() {
     alone_async("cache::store::tests::damage_to_both_copies_costs_what_it_hit_and_says_so", async {

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use super::frame::{Body, Frame};
 use super::lock::{LockError, StateLock};
 use super::queue::{Change, Queue, Work};
+use super::quick::Opening;
 use super::recover::{self, Copies, Unwritable};
 use super::{StoreError, say};
 use crate::clock::{Clock, Instant};
-use crate::limits::{STORE_COMPLAINT_INTERVAL, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{STORE_CHECK_AFTER, STORE_COMPLAINT_INTERVAL, STORE_RETRY_MAX, STORE_RETRY_MIN};
 use crate::telemetry::metrics::{STORE_FAILING, STORE_WRITE_ERRORS};
 
 /// State of the writer thread.
@@ -27,6 +28,23 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Opens what an opening left for later: everything of a new store, the keyspace where the log said all.
+    pub fn complete(&self, opening: Option<Opening>) -> Result<Copies, Unwritable> {
+        match opening {
+            Some(Opening::Both(copies)) => *copies,
+            Some(Opening::Log(whole)) => {
+                // The start goes first, if nothing is to be written.
+                self.queue.await_work(STORE_CHECK_AFTER);
+                let (copies, report) = whole.check(&self.store, self.clock.wall());
+                if let Some(report) = report {
+                    say(&report, &self.store);
+                }
+                copies
+            }
+            None => recover::open(&self.store, self.clock.wall()).copies,
+        }
+    }
+
     /// Runs until the queue is closed and empty. Blocks.
     pub fn run(mut self, opened: Result<Copies, Unwritable>) {
         let mut copies = match opened {
