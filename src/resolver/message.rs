@@ -216,8 +216,7 @@ impl Message {
         decoder: &mut BinDecoder<'_>,
         count: u16,
     ) -> Result<(Vec<RrSet>, LooseSigs), MessageError> {
-        let mut sets: Vec<RrSet> = Vec::new();
-        let mut places: HashMap<(Name, RecordType), usize> = HashMap::new();
+        let mut sets = Sets::default();
         let mut sigs: Vec<(Name, Rrsig)> = Vec::new();
         for _ in 0..count {
             let name = Name::read(decoder).map_err(|_| MessageError::Malformed)?.to_lowercase();
@@ -243,30 +242,27 @@ impl Message {
                 sigs.push((name, Rrsig::parse(&rdata, ttl)?));
                 continue;
             }
-            let place = *places.entry((name.clone(), rtype)).or_insert_with(|| {
-                sets.push(RrSet { name, rtype, ttl, rdatas: Vec::new(), sigs: Vec::new() });
-                sets.len() - 1
-            });
-            if let Some(set) = sets.get_mut(place) {
-                set.ttl = set.ttl.min(ttl);
-                if set.rdatas.len() >= limits::RECORDS_PER_RRSET {
-                    return Err(MessageError::TooMany);
+            match sets.find(&name, rtype) {
+                Some(set) if set.rdatas.len() >= limits::RECORDS_PER_RRSET => return Err(MessageError::TooMany),
+                Some(set) => {
+                    set.ttl = set.ttl.min(ttl);
+                    set.rdatas.push(rdata);
                 }
-                set.rdatas.push(rdata);
+                None => sets.push(RrSet { name, rtype, ttl, rdatas: vec![rdata], sigs: Vec::new() }),
             }
         }
-        for set in &mut sets {
+        for set in sets.list.iter_mut().filter(|set| set.rdatas.len() > 1) {
             let mut seen = std::collections::HashSet::new();
             set.rdatas.retain(|rdata| seen.insert(rdata.clone()));
         }
         let mut loose = Vec::new();
         for (name, sig) in sigs {
-            match places.get(&(name.clone(), sig.covered)).and_then(|place| sets.get_mut(*place)) {
+            match sets.find(&name, sig.covered) {
                 Some(set) => set.sigs.push(sig),
                 None => loose.push((name, sig)),
             }
         }
-        Ok((sets, loose))
+        Ok((sets.list, loose))
     }
 
     fn read_opt(&mut self, class: u16, ttl: u32, octets: &[u8]) -> Result<(), MessageError> {
@@ -290,6 +286,37 @@ impl Message {
         self.rcode = Rcode::from(u16::from(self.rcode) & 0x0f | u16::from(extended) << 4);
         self.edns = Some(edns);
         Ok(())
+    }
+}
+
+/// The RRsets of a section, in the order they came. The first few are looked through; a table of all is made only for
+/// messages that hold more, so that none can make this slow.
+#[derive(Default)]
+struct Sets {
+    list: Vec<RrSet>,
+    places: HashMap<(Name, RecordType), usize>,
+}
+
+/// RRsets that are looked through: more than an ordinary section holds.
+const FEW_SETS: usize = 16;
+
+impl Sets {
+    fn find(&mut self, name: &Name, rtype: RecordType) -> Option<&mut RrSet> {
+        let place = if self.places.is_empty() {
+            self.list.iter().position(|set| set.rtype == rtype && set.name == *name)?
+        } else {
+            *self.places.get(&(name.clone(), rtype))?
+        };
+        self.list.get_mut(place)
+    }
+
+    /// Adds a set that is not there yet.
+    fn push(&mut self, set: RrSet) {
+        self.list.push(set);
+        if self.list.len() > FEW_SETS {
+            let new = self.list.iter().enumerate().skip(self.places.len());
+            self.places.extend(new.map(|(place, set)| ((set.name.clone(), set.rtype), place)));
+        }
     }
 }
 
@@ -372,6 +399,45 @@ mod tests {
         assert!(edns.dnssec_ok);
         assert_eq!(edns.payload, 1232);
         assert_eq!(edns.option(OPTION_COOKIE), Some(&[1_u8; 8][..]));
+    }
+
+    #[test]
+    fn records_of_one_set_are_put_together_however_many_sets_lie_between() {
+        for sets in [1, FEW_SETS as u8, 3 * FEW_SETS as u8] {
+            // Two records for each name, and the first of them twice.
+            let records: Vec<(u8, u8)> = (0..3).flat_map(|round| (0..sets).map(move |set| (set, round % 2))).collect();
+            let mut octets = vec![0; 12];
+            octets[7] = records.len() as u8;
+            for (set, last) in &records {
+                octets.extend([
+                    1,
+                    b'a' + set % 26,
+                    1,
+                    b'a' + set / 26,
+                    0,
+                    0,
+                    1,
+                    0,
+                    1,
+                    0,
+                    0,
+                    0,
+                    60,
+                    0,
+                    4,
+                    192,
+                    0,
+                    2,
+                    *last,
+                ]);
+            }
+            let message = Message::parse(&octets).expect("a message");
+            assert_eq!(message.answer.len(), usize::from(sets));
+            for (place, set) in message.answer.iter().enumerate() {
+                assert_eq!(set.name.iter().next(), Some(&[b'a' + place as u8 % 26][..]), "in the order they came");
+                assert_eq!(set.rdatas, [Box::from([192, 0, 2, 0]), Box::from([192, 0, 2, 1])]);
+            }
+        }
     }
 
     #[test]
