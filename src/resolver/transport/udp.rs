@@ -48,12 +48,12 @@ impl Datagrams {
 }
 
 async fn receive(socket: &UdpSocket, accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
-    let mut buffer = vec![0; limits::UDP_RECEIVE_BYTES];
+    let mut buffer = Vec::with_capacity(limits::UDP_RECEIVE_BYTES);
     loop {
-        let length = socket.recv(&mut buffer).await.map_err(|error| net_error(&error))?;
-        let octets = buffer.get(..length).unwrap_or_default();
-        if accept(octets) {
-            return Ok(octets.to_vec());
+        buffer.clear();
+        socket.recv_buf(&mut buffer).await.map_err(|error| net_error(&error))?;
+        if accept(&buffer) {
+            return Ok(buffer);
         }
     }
 }
