@@ -120,7 +120,8 @@ impl Core {
         if signed_by(heard, &zone.name) {
             return Err(self.bogus(heard, name, rtype, reason));
         }
-        match self.holder(context, heard, &zone, keys, name, rtype).await? {
+        // Rare, and large enough to be kept out of every lookup's memory.
+        match Box::pin(self.holder(context, heard, &zone, keys, name, rtype)).await? {
             Holder::Insecure => Ok(insecure(heard, &zone.name, name)),
             Holder::Secure(inner, _) if inner.name == zone.name => Err(self.bogus(heard, name, rtype, reason)),
             Holder::Secure(inner, keys) => self

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{FutureExt, TryFutureExt};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::core::{Context, Core, Seen};
@@ -73,7 +74,7 @@ impl Engine {
             let core = Arc::clone(&self.core);
             async move {
                 let context = core.context(flags.checking_disabled);
-                let answer = async { core.answer(&context, name.clone(), rtype, None).await.map(Arc::new) };
+                let answer = core.answer(&context, name.clone(), rtype, None).map_ok(Arc::new).boxed();
                 core.conclude(&context, &name, rtype, answer, |answer| Some(answer.security)).await
             }
         });
@@ -96,7 +97,7 @@ impl Engine {
             let core = Arc::clone(&self.core);
             async move {
                 let context = core.context(false);
-                let glance = async { Ok(core.glance(&context, name.clone(), rtype).await?.map(Arc::new)) };
+                let glance = core.glance(&context, name.clone(), rtype).map_ok(|seen| seen.map(Arc::new)).boxed();
                 core.conclude(&context, &name, rtype, glance, |seen| Some(seen.as_ref()?.security)).await
             }
         });
@@ -179,7 +180,7 @@ impl Core {
         context: &Context,
         name: &Name,
         rtype: RecordType,
-        lookup: impl Future<Output = Result<T, Failure>>,
+        lookup: BoxFuture<'_, Result<T, Failure>>,
         security: impl FnOnce(&T) -> Option<Security>,
     ) -> Result<T, Failure> {
         let begun = self.clock.instant();

@@ -95,7 +95,7 @@ impl Core {
                 self.unproven.keep(&name, rtype, heard);
                 Ok(None)
             }
-            heard => self.answer(context, name, rtype, Some(heard)).await.map(Some),
+            heard => self.answer(context, name, rtype, Some(Box::new(heard))).await.map(Some),
         }
     }
 }

@@ -17,6 +17,9 @@ use super::rrset_cache::{Entry, Known};
 use crate::dns::{Cause, Failure, Security};
 use crate::limits;
 
+/// What was heard of a question before its lookup began.
+pub(super) type Early = Option<Box<Result<Heard, Failure>>>;
+
 /// One step of a chain.
 enum Step {
     /// The end of it.
@@ -68,9 +71,9 @@ impl Core {
         context: &Context,
         name: Name,
         rtype: RecordType,
-        early: Option<Result<Heard, Failure>>,
+        early: Early,
     ) -> Result<Resolution, Failure> {
-        let mut early = early.or_else(|| self.unproven.take(&name, rtype, self.now()).map(Ok));
+        let mut early = early.or_else(|| self.unproven.take(&name, rtype, self.now()).map(|heard| Box::new(Ok(heard))));
         let mut resolution = Resolution::new(name.clone());
         let mut seen = vec![name];
         for _ in 0..=limits::ALIAS_HOPS {
@@ -124,7 +127,7 @@ impl Core {
         context: &Context,
         resolution: &mut Resolution,
         rtype: RecordType,
-        early: Option<Result<Heard, Failure>>,
+        early: Early,
     ) -> Result<Step, Failure> {
         let name = resolution.canonical.clone();
         if !context.checking_disabled
@@ -159,14 +162,14 @@ impl Core {
         context: &Context,
         name: &Name,
         rtype: RecordType,
-        mut early: Option<Result<Heard, Failure>>,
+        mut early: Early,
     ) -> Result<Checked, (Failure, Option<Heard>)> {
         let mut excluded: Vec<SocketAddr> = Vec::new();
         let mut bogus: Option<(Failure, Heard)> = None;
         let mut stepped_back = false;
         loop {
             let heard = match early.take() {
-                Some(early) => early,
+                Some(early) => *early,
                 None => self.descend(context, name, rtype, &excluded).await,
             };
             let heard = match (heard, bogus.take()) {

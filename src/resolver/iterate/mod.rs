@@ -8,6 +8,7 @@ pub mod minimise;
 mod reach;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,8 +210,7 @@ impl Core {
     ) -> Result<Heard, Failure> {
         let at_hand: Vec<SocketAddr> =
             self.at_hand(zone).into_iter().filter(|server| !excluded.contains(server)).collect();
-        let first = self.ask_servers(context, zone, &at_hand, name, rtype, excluded);
-        tokio::pin!(first);
+        let mut first = pin!(self.ask_servers(context, zone, &at_hand, name, rtype, excluded));
         let mut first_error = None;
         if at_hand.is_empty() {
             first_error = Some(failure(zone, name, rtype, Cause::NoServers, None));
@@ -221,19 +221,22 @@ impl Core {
                 Err(_) => {}
             }
         }
-        let further = async {
-            let found = self.reach(context, zone, &at_hand).await;
-            let found: Vec<SocketAddr> = found.into_iter().filter(|server| !excluded.contains(server)).collect();
-            if found.is_empty() {
-                return Err(failure(zone, name, rtype, Cause::NoServers, None));
-            }
-            self.ask_servers(context, zone, &found, name, rtype, excluded).await
+        // Rare, and large enough to be kept out of every lookup's memory.
+        let further = || {
+            Box::pin(async {
+                let found = self.reach(context, zone, &at_hand).await;
+                let found: Vec<SocketAddr> = found.into_iter().filter(|server| !excluded.contains(server)).collect();
+                if found.is_empty() {
+                    return Err(failure(zone, name, rtype, Cause::NoServers, None));
+                }
+                self.ask_servers(context, zone, &found, name, rtype, excluded).await
+            })
         };
         match first_error {
             Some(error) if matches!(error.cause, Cause::Budget(_)) => Err(error),
-            Some(error) => further.await.map_err(|other| more_telling(error, other)),
+            Some(error) => further().await.map_err(|other| more_telling(error, other)),
             None => {
-                tokio::pin!(further);
+                let mut further = further();
                 tokio::select! {
                     heard = &mut first => match heard {
                         Ok(heard) => Ok(heard),
@@ -268,11 +271,16 @@ impl Core {
             edns_required,
             excluded: excluded.to_vec(),
         };
+        // What the reply means, from the moment it is accepted.
+        let accepted: Mutex<Option<Meaning>> = Mutex::new(None);
         // The answer of a recursive server, for the case that no server of the zone does better.
         let second_best: Mutex<Option<Reply>> = Mutex::new(None);
         let judge = |message: &Message, server: SocketAddr| match classify(message, &zone.name, name, rtype, forwarder)
         {
-            Ok(_) => Judgement::Accept,
+            Ok(meaning) => {
+                *accepted.lock() = Some(meaning);
+                Judgement::Accept
+            }
             Err(useless) => {
                 match useless {
                     Useless::Lame => zone.mark_lame(server, self.now()),
@@ -298,16 +306,18 @@ impl Core {
             question.edns_required = false;
             reply = ask(&question).await;
         }
-        let second_best = second_best.into_inner();
-        let forwarder = forwarder || (reply.is_err() && second_best.is_some());
-        let Reply { message, server } = match (reply, second_best) {
-            (Ok(reply), _) | (Err(_), Some(reply)) => reply,
+        let (Reply { message, server }, meaning) = match (reply, second_best.into_inner()) {
+            (Ok(reply), _) => (reply, accepted.into_inner()),
+            (Err(_), Some(reply)) => {
+                let meaning = classify(&reply.message, &zone.name, name, rtype, true).ok();
+                (reply, meaning)
+            }
             (Err(AskError { cause, server }), None) => return Err(failure(zone, name, rtype, cause, server)),
         };
-        match classify(&message, &zone.name, name, rtype, forwarder) {
-            Ok(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning, at: self.now() }),
-            // Accepted above by the same judgement, so this is never reached; no reason to panic about it.
-            Err(_) => Err(failure(zone, name, rtype, Cause::Malformed, Some(server))),
+        match meaning {
+            Some(meaning) => Ok(Heard { zone: Arc::clone(zone), server, message, meaning, at: self.now() }),
+            // Judged to be of use above, so this is never reached; no reason to panic about it.
+            None => Err(failure(zone, name, rtype, Cause::Malformed, Some(server))),
         }
     }
 }
