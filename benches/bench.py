@@ -4,14 +4,16 @@
 Build first: cargo build --release -p postseal -p postseal-bench
 
 usage: bench.py [--rounds N] [--domains N] [--seconds S] [--large]
-                [--world DIRECTORY --peer NAME=SERVER,PID[,PID...][,map=NAME]...]
+                [--world DIRECTORY --peer NAME=SERVER,PID[,PID...][,map=NAME][,expect=REPLY]...]
 
 A peer is a socketmap server that runs, with a resolver that finds its way in the world. So start the world first,
 
     postseal-bench world DIRECTORY --port 53 --domains 10000
 
 (rounds times domains of them), then the peer's resolver with the hints and anchors in DIRECTORY, then the peer, then
-this with --world DIRECTORY. In each round every server is asked for domains that nobody has asked it for.
+this with --world DIRECTORY. In each round every server is asked for domains that nobody has asked it for. All replies
+have to begin with "OK dane-only", or with what a peer says instead ("expect=NOTFOUND" where it knows no DANE). The column
+"floor" is a server that answers without looking: what the kernel alone takes.
 """
 
 import argparse
@@ -75,13 +77,14 @@ class GivenWorld:
 class Postseal:
     """One process of postseal with a state of its own, or a given one."""
 
-    map, name = "QUERY", "postseal"
+    map, name, expect = "QUERY", "postseal", "OK dane-only"
 
     def __init__(self, binary, world, state=None):
         self.directory = tempfile.mkdtemp(prefix="postseal-bench-")
         port = free_port()
-        self.server = f"127.0.0.1:{port}"
-        configuration = (world / "postseal.toml").read_text().replace("127.0.0.1:0", self.server)
+        self.server, self.unix = f"127.0.0.1:{port}", f"unix:{self.directory}/socket"
+        listen = f'"{self.server}", "{self.unix}"'
+        configuration = (world / "postseal.toml").read_text().replace('"127.0.0.1:0"', listen)
         for name in ("hints", "anchors"):
             configuration = configuration.replace(f'"{name}"', f'"{world / name}"')
         if state:
@@ -108,13 +111,30 @@ class Postseal:
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
+class Floor:
+    """A server that does nothing but answer: what the kernel alone takes, on this machine, in this run."""
+
+    map, name, expect = "QUERY", "floor", "OK dane-only"
+
+    def __init__(self):
+        self.process = subprocess.Popen([RELEASE / "postseal-bench", "floor"], stdout=subprocess.PIPE, text=True)
+        self.server, self.unix = self.process.stdout.readline().strip(), None
+        self.pids = [self.process.pid]
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
 class Peer:
     """A server that somebody else started and ends."""
 
     def __init__(self, text):
         self.name, rest = text.split("=", 1)
         self.server, *others = rest.split(",")
-        self.map = next((other[4:] for other in others if other.startswith("map=")), "QUERY")
+        self.unix = None
+        given = dict(other.split("=", 1) for other in others if "=" in other)
+        self.map, self.expect = given.get("map", "QUERY"), given.get("expect", "OK dane-only")
         self.pids = [int(other) for other in others if other.isdigit()]
 
     def end(self):
@@ -138,9 +158,10 @@ def ask(port, key):
         return None
 
 
-def load(server, *arguments):
+def load(server, *arguments, address=None):
     """One run of the load generator."""
-    command = [RELEASE / "postseal-bench", "load", "--json", "--server", server.server, "--map", server.map]
+    address = address or server.server
+    command = [RELEASE / "postseal-bench", "load", "--json", "--server", address, "--map", server.map]
     for pid in server.pids:
         command += ["--pid", str(pid)]
     result = subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=False)
@@ -174,12 +195,18 @@ class Table:
 
 
 def warm(table, server, keys, seconds):
-    for row, connections, pipeline in (
-        ("warm, 1 connection", 1, 1),
-        ("warm, 32 connections", 32, 1),
-        ("warm, 1 connection, pipeline 64", 1, 64),
+    keys = (*keys, "--expect", server.expect)
+    for row, connections, pipeline, address in (
+        ("warm, 1 connection", 1, 1, server.server),
+        ("warm, 32 connections", 32, 1, server.server),
+        ("warm, 1 connection, pipeline 64", 1, 64, server.server),
+        ("warm, 1 connection, Unix socket", 1, 1, server.unix),
+        ("warm, 32 connections, Unix socket", 32, 1, server.unix),
     ):
-        report = load(server, *keys, "--connections", connections, "--pipeline", pipeline, "--duration", seconds)
+        if address is None:
+            continue
+        how = ("--connections", connections, "--pipeline", pipeline, "--duration", seconds)
+        report = load(server, *keys, *how, address=address)
         table.add(row, "replies/s", server.name, report["per_second"])
         table.add(row, "p50 µs", server.name, report["latency"]["p50"])
         table.add(row, "p99 µs", server.name, report["latency"]["p99"])
@@ -189,7 +216,7 @@ def warm(table, server, keys, seconds):
 
 def cold(table, world, server, keys, domains):
     world.asked()
-    report = load(server, *keys, "--once", "--connections", 32)
+    report = load(server, *keys, "--expect", server.expect, "--once", "--connections", 32)
     row = "cold DANE, 32 connections"
     table.add(row, "domains/s", server.name, report["per_second"])
     if (asked := world.asked()) is not None:
@@ -206,15 +233,17 @@ def rounds(table, world, options, peers):
         # Makes the world's answers, which are not to be measured.
         load(first.server, "--names", "d{}.com", "--count", per_round * options.rounds, "--once", "--connections", 32)
     for number in range(options.rounds):
-        keys = ("--names", "d{}.com", "--from", number * per_round, "--count", per_round, "--expect", "OK dane-only")
-        servers = [Postseal(options.binary, world.directory), *peers]
+        keys = ("--names", "d{}.com", "--from", number * per_round, "--count", per_round)
+        servers = [Postseal(options.binary, world.directory), Floor(), *peers]
         table.add("start to first answer", "ms", "postseal", servers[0].first_answer * 1000)
         time.sleep(0.5)
         table.add("memory at start", "MiB", "postseal", servers[0].resident() / MEBIBYTE)
         for server in servers[:: 1 if number % 2 else -1]:
-            cold(table, world, server, keys, per_round)
+            if server.name != "floor":
+                cold(table, world, server, keys, per_round)
             warm(table, server, keys, options.seconds)
-        servers[0].end()
+        for server in servers:
+            server.end()
 
 
 class Closing:
@@ -289,7 +318,7 @@ def main():
             large(table, options, world)
         world.end()
     round_trips(table, options)
-    table.print(["postseal", *(peer.name for peer in options.peer)])
+    table.print(["postseal", "floor", *(peer.name for peer in options.peer)])
 
 
 if __name__ == "__main__":

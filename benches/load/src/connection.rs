@@ -130,7 +130,7 @@ impl Connection {
 }
 
 /// The payload of the netstring that `octets` begin with, and its length in all.
-fn decode(octets: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
+pub fn decode(octets: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
     let Some(colon) = octets.iter().take(8).position(|octet| *octet == b':') else {
         return if octets.len() < 8 { Ok(None) } else { Err(wrong("not a netstring")) };
     };

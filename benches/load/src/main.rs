@@ -1,8 +1,8 @@
 //! `postseal-bench`: what a socketmap server costs and how long it takes, whoever wrote it.
 //!
 //! `load` drives a server that runs and says what came of it. `world` serves signed zones for a resolver to find its
-//! way in, cheaply enough not to be what is measured. `fill` makes a state directory that is full. Never counts an
-//! answer that is not the expected one.
+//! way in, cheaply enough not to be what is measured. `fill` makes a state directory that is full. `floor` is the server
+//! that does nothing: what the kernel alone takes. Never counts an answer that is not the expected one.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@
 mod connection;
 mod drive;
 mod fill;
+mod floor;
 mod keys;
 mod process;
 mod report;
@@ -35,6 +36,7 @@ mod support {
     pub mod zone;
 }
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,6 +56,13 @@ enum Command {
     /// Serves a signed root, `com`, and domains below it, until killed. Each line on its standard input is answered
     /// with the number of questions since the last.
     World(world::Settings),
+    /// Answers every request with the same words, without looking: what is left is the kernel's share. Says where it
+    /// listens, and serves until killed.
+    Floor {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
     /// Fills a state directory with MTA-STS and DANE branches of `m0.example`, `m1.example`, …
     Fill {
         /// The state directory.
@@ -68,6 +77,13 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Load(settings) => drive::run(&settings),
         Command::World(settings) => world::run(&settings),
+        Command::Floor { listen } => match floor::run(listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{listen}: {error}");
+                ExitCode::from(2)
+            }
+        },
         Command::Fill { directory, domains } => {
             fill::run(&directory, domains);
             ExitCode::SUCCESS
