@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::alike::Alike;
 use super::index::{KEY_DANE, KEY_STS};
 use super::recover::Report;
 use super::{KEY_BLOB, Store, StoreError};
@@ -42,13 +43,14 @@ pub(super) struct Sorted {
     /// Entries that are not understood.
     pub skipped: u64,
     pools: Pools,
+    alike: Alike,
 }
 
 impl Sorted {
     /// Takes in an entry; what is not understood is left out.
     pub fn take(&mut self, key: &[u8], value: &[u8]) {
         let understood = match key.split_first() {
-            Some((&KEY_STS, name)) => domain(name).zip(decode(value)).map(|(domain, mut entry)| {
+            Some((&KEY_STS, name)) => domain(name).zip(self.decode_sts(value)).map(|(domain, mut entry)| {
                 self.pools.share_sts(&mut entry);
                 self.sts.push((domain, entry));
             }),
@@ -62,6 +64,14 @@ impl Sorted {
             _ => None,
         };
         self.skipped += u64::from(understood.is_none());
+    }
+
+    fn decode_sts(&mut self, value: &[u8]) -> Option<StsEntry> {
+        let alike = match value.split_first() {
+            Some((&VERSION, packed)) => self.alike.decode(packed),
+            _ => None,
+        };
+        alike.or_else(|| decode(value))
     }
 
     /// Takes in what another has.

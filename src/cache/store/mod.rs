@@ -8,6 +8,7 @@
 //! Never fails a start for what is on disk, never throws away what another copy still has, never decides
 //! whether an entry is still valid.
 
+mod alike;
 #[cfg(test)]
 mod alone;
 mod branches;
