@@ -30,8 +30,7 @@ struct Rest {
 struct RestOfHeld {
     id: Box<str>,
     fetched_at: UnixTime,
-    #[allow(dead_code, reason = "takes the place of the policy")]
-    policy: IgnoredAny,
+    _policy: IgnoredAny,
 }
 
 impl Alike {
