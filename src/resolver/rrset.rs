@@ -76,23 +76,11 @@ impl RrSet {
         self.rdatas.iter().filter_map(|rdata| read_name(rdata).ok().map(|(name, _)| name.to_lowercase())).collect()
     }
 
-    /// Octets this set holds in memory, roughly; what the cache counts.
+    /// Octets this set holds in memory while it is worked with, roughly; the cache keeps and counts a packed form.
     pub fn bytes(&self) -> usize {
         let rdata: usize = self.rdatas.iter().map(|r| r.len() + 16).sum();
         let sigs: usize = self.sigs.iter().map(|s| s.signature.len() + 160).sum();
         size_of::<Self>() + rdata + sigs
-    }
-}
-
-impl RrSet {
-    /// Octets of its records in messages, roughly: kept beside it once a client has asked.
-    pub fn wire_bytes(&self) -> usize {
-        /// Compressed owner, type, class, TTL and length; and the fixed part of an RRSIG with its signer.
-        const RECORD: usize = 12;
-        const SIGNATURE: usize = 18 + 16;
-        let rdata: usize = self.rdatas.iter().map(|rdata| RECORD + rdata.len()).sum();
-        let sigs: usize = self.sigs.iter().map(|sig| RECORD + SIGNATURE + sig.signature.len()).sum();
-        rdata + sigs
     }
 }
 
