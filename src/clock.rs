@@ -43,6 +43,11 @@ impl From<Instant> for Tick {
     }
 }
 
+/// Whole seconds, as TTLs count them: cut, and at most [`u32::MAX`].
+pub fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
 /// Seconds since 1970-01-01 UTC. Signed, so that differences need no care.
 pub type UnixTime = i64;
 

@@ -440,3 +440,8 @@ pub const fn allocated(octets: usize) -> usize {
     let taken = (octets + WORD).next_multiple_of(2 * WORD);
     if taken < 4 * WORD { 4 * WORD } else { taken }
 }
+
+/// Likewise of so many octets in an [`Arc`](std::sync::Arc), which puts two counters before them.
+pub const fn allocated_shared(octets: usize) -> usize {
+    allocated(octets + 2 * size_of::<usize>())
+}

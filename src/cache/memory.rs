@@ -63,7 +63,7 @@ struct Slot {
     worth: Worth,
     /// What the last conclusive answer told Postfix.
     protection: Protection,
-    /// When its policy was first found expired.
+    /// When its policy was first found expired; [`Tick::NEVER`] where it was not.
     expired_since: Tick,
 }
 
@@ -78,7 +78,7 @@ pub struct Usage {
     pub asked_dane: bool,
     /// Asked for since its MTA-STS branch was last refreshed.
     pub asked_sts: bool,
-    /// After a failed renewal of the DANE branch: not again before this.
+    /// After a failed renewal of the DANE branch: not again before this; else [`Tick::EVER`].
     pub dane_retry_at: Tick,
     /// Failed renewals of the DANE branch in a row.
     pub dane_failures: u8,
@@ -401,14 +401,14 @@ impl Slot {
     fn estimate(&self, hop: &NextHop) -> u32 {
         let (NextHop::Domain { domain: name, .. } | NextHop::Host { host: name, .. }) = hop;
         let text = |text: &str| limits::allocated(text.len());
-        let shared = |text: &str| limits::allocated(text.len() + REFERENCES);
+        let shared = |text: &str| limits::allocated_shared(text.len());
         // As if nobody shared it: an estimate that is too high bounds as well.
         let dane = self.dane.as_ref().map_or(0, |dane| shared(&dane.entry.reason));
         let sts = self.sts.as_ref().map_or(0, |sts| {
             let policy = sts.entry.policy.as_ref().map_or(0, |held| {
                 let mx = held.policy.mx.iter().map(|mx| size_of_val(mx) + text(mx.host().as_str()));
-                let policy = limits::allocated(size_of::<StsPolicy>() + REFERENCES) + held.policy.lines.bytes();
-                limits::allocated(size_of::<HeldPolicy>() + REFERENCES) + text(&held.id) + policy + mx.sum::<usize>()
+                let policy = limits::allocated_shared(size_of::<StsPolicy>()) + held.policy.lines.bytes();
+                limits::allocated_shared(size_of::<HeldPolicy>()) + text(&held.id) + policy + mx.sum::<usize>()
             });
             let outcome = match &sts.entry.record.outcome {
                 RecordOutcome::Id(id) => text(id),
@@ -417,16 +417,13 @@ impl Slot {
             let failure = sts.entry.failure.as_ref().map_or(0, |failure| {
                 limits::allocated(size_of_val(&**failure)) + text(&failure.id) + text(&failure.reason)
             });
-            limits::allocated(size_of::<StsEntry>() + REFERENCES) + policy + outcome + failure
+            limits::allocated_shared(size_of::<StsEntry>()) + policy + outcome + failure
         });
         // Up to half of a table's places are empty.
         let place = 2 * (size_of::<NextHop>() + size_of::<Self>() + 1);
         u32::try_from(place + text(name.as_str()) + dane + sts).unwrap_or(u32::MAX)
     }
 }
-
-/// Octets before what an [`Arc`] holds.
-const REFERENCES: usize = 2 * size_of::<usize>();
 
 impl Usage {
     /// Whether the DANE branch may be renewed: not so soon after a failure.

@@ -171,7 +171,7 @@ impl Zone {
         let addresses = |of: &[IpAddr]| if of.is_empty() { 0 } else { limits::allocated(size_of_val(of)) };
         let servers = self.servers.iter().map(|server| addresses(&server.addresses) + addresses(&server.hints));
         let referral = self.referral.sets.as_ref().map_or(0, |sets| limits::allocated(sets.len()));
-        limits::allocated(size_of::<Self>() + 16)
+        limits::allocated_shared(size_of::<Self>())
             + limits::allocated(size_of_val(&*self.servers))
             + servers.sum::<usize>()
             + referral

@@ -17,6 +17,7 @@ use super::rrset::RrSet;
 use super::rrset_cache::Known;
 use super::trust::{MIN_TRUST_TTL, ZoneTrust};
 use super::validate::{Cut, Denials, KeySet, Trust, verify};
+use crate::clock::whole_seconds;
 use crate::dns::{Bogus, Cause, Failure, Security};
 use crate::limits;
 
@@ -44,7 +45,7 @@ pub(super) enum DsStatus {
 impl Core {
     /// What the referral itself proves of the child's DS; `None` where it proves nothing.
     pub fn status_in_referral(&self, context: &Context, parent: &Zone, keys: &KeySet, zone: &Zone) -> Option<DsStatus> {
-        let age = u32::try_from(self.now().since(zone.learnt).as_secs()).unwrap_or(u32::MAX);
+        let age = whole_seconds(self.now().since(zone.learnt));
         // Nothing stale: the cut may outlive what was said of its keys.
         let left = |ttl: u32| Some(ttl.saturating_sub(age)).filter(|left| *left > 0);
         if let Some(ds) = zone.referral.ds() {

@@ -99,9 +99,3 @@ impl Core {
         }
     }
 }
-
-/// Seconds since it was heard.
-pub(super) fn age(heard: &Heard, now: Stamp) -> u32 {
-    let age: Duration = now.since(heard.at);
-    u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
-}

@@ -8,12 +8,12 @@ use hickory_proto::rr::{Name, RecordType};
 use super::check::{Checked, Signed};
 use super::core::{Context, Core};
 use super::delegation::Zone;
-use super::glance::age;
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
 use super::resolution::{End, Part, Ready, Resolution};
 use super::rrset::RrSet;
 use super::rrset_cache::{Entry, Known};
+use crate::clock::whole_seconds;
 use crate::dns::{Cause, Failure, Security};
 use crate::limits;
 
@@ -189,7 +189,7 @@ impl Core {
                 },
             };
             match self.check(context, &heard, name, rtype).await {
-                Ok(checked) => return Ok(checked.aged(age(&heard, self.now()))),
+                Ok(checked) => return Ok(checked.aged(whole_seconds(self.now().since(heard.at)))),
                 Err(failure) => {
                     let retry = failure.is_bogus()
                         && excluded.len() < limits::BOGUS_RETRIES

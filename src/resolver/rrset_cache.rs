@@ -19,7 +19,7 @@ use quick_cache::sync::Cache;
 use super::packed::Packed;
 use super::resolution::End;
 use super::rrset::RrSet;
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::dns::Security;
 use crate::limits;
 
@@ -123,8 +123,7 @@ impl Learnt {
 
     /// Seconds left; zero when it has expired.
     pub fn remaining(&self, now: Stamp) -> u32 {
-        let age = u32::try_from(now.since(self.learnt).as_secs()).unwrap_or(u32::MAX);
-        self.ttl.saturating_sub(age)
+        self.ttl.saturating_sub(whole_seconds(now.since(self.learnt)))
     }
     fn is_fresh(&self, now: Stamp) -> bool {
         now.since(self.learnt) < Duration::from_secs(u64::from(self.ttl))
@@ -145,7 +144,7 @@ impl Weighter<Key, Entry> for Octets {
         let sets = limits::allocated(entry.sets.len());
         // With the messages that clients may make of it, each about as long again with its signatures.
         let wires = limits::allocated(size_of::<Wire>()) + sets;
-        (PLACE + limits::allocated(size_of::<Learnt>() + 16) + sets + wires) as u64
+        (PLACE + limits::allocated_shared(size_of::<Learnt>()) + sets + wires) as u64
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, decide};
 use crate::cache::{DaneVerdict, Snapshot};
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::config::MapOptions;
 use crate::names::NextHop;
 use crate::policy::decision::{DaneView, Decision};
@@ -37,7 +37,7 @@ impl Engine {
         }
         let use_dane = map.dane && self.inner.settings.dane;
         let dane = known.dane.as_ref().filter(|_| use_dane).and_then(|state| {
-            let left = state.left(now).map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
+            let left = state.left(now).map(whole_seconds);
             let ttl = left.or((fresh == Freshness::LastKnown).then_some(0))?;
             Some(DaneView { entry: state.entry.clone(), ttl })
         });

@@ -29,7 +29,7 @@ use super::merge::{Combined, combine};
 use super::mta_sts::{Fetch, Look, Looked, life};
 use crate::cache::entry::StsMode;
 use crate::cache::{DaneState, PolicyCache, Snapshot};
-use crate::clock::{Clock, Instant, Stamp};
+use crate::clock::{Clock, Instant, Stamp, whole_seconds};
 use crate::config::{MapOptions, Override, Overrides};
 use crate::dns::Lookup;
 use crate::limits::STS_RECHECK_WAIT;
@@ -295,7 +295,7 @@ async fn sleep_or_never(until: Option<Instant>) {
 
 /// The branch as it stands, while it holds.
 fn dane_view(state: &DaneState, now: Stamp) -> Option<DaneView> {
-    let ttl = u32::try_from(state.left(now)?.as_secs()).unwrap_or(u32::MAX);
+    let ttl = whole_seconds(state.left(now)?);
     Some(DaneView { entry: state.entry.clone(), ttl })
 }
 

@@ -9,7 +9,7 @@ use super::model::{
 use super::recorder::Outcome;
 use crate::cache::entry::{HeldPolicy, RecordOutcome};
 use crate::cache::{Snapshot, StsState};
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::dns::{Answer, Date, Failure, Found, Insecurity, StepTrust, ZoneStep, text};
 use crate::limits::EXPLAIN_RECORDS;
 use crate::policy::dane::tlsa;
@@ -210,9 +210,4 @@ pub(super) fn cached(known: Option<&Snapshot>, now: Stamp) -> CacheSection {
             }),
         }),
     }
-}
-
-/// Seconds, cut.
-fn whole_seconds(duration: std::time::Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

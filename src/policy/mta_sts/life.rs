@@ -12,7 +12,7 @@ use crate::cache::StsState;
 use crate::cache::entry::{
     FetchFailure, FetchFailureKind, HeldPolicy, RecordCheck, RecordOutcome, StsEntry, StsMode, StsPolicy,
 };
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::dns::{Answer, Failure, Found};
 use crate::limits::{DANE_NEGATIVE_TTL, STS_BACKOFF, STS_NETWORK_BACKOFF, STS_RECORD_TTL, STS_REFRESH};
 use crate::policy::decision::{Standing, StsView};
@@ -152,7 +152,7 @@ fn back_off((first, longest): (u32, u32), count: u32) -> u32 {
 /// What the state comes to now.
 pub fn standing(state: &StsState, now: Stamp) -> Standing {
     if let Some((held, left)) = state.policy(now) {
-        return Standing::InForce(Arc::clone(held), u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
+        return Standing::InForce(Arc::clone(held), whole_seconds(left));
     }
     match &state.entry.record.outcome {
         RecordOutcome::Absent(_) => Standing::Absent,
@@ -173,7 +173,7 @@ pub fn view(state: &StsState, now: Stamp) -> StsView {
         (Standing::InForce(_, left), _) => record.min(Duration::from_secs((*left).into())),
         (Standing::Absent | Standing::Unavailable(_), _) => record,
     };
-    let ttl = u32::try_from(next.as_secs()).unwrap_or(u32::MAX);
+    let ttl = whole_seconds(next);
     StsView { entry: Arc::clone(&state.entry), standing, ttl }
 }
 

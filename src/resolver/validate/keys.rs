@@ -154,7 +154,7 @@ impl KeySet {
     /// Octets it takes, roughly.
     pub fn bytes(&self) -> usize {
         let public = self.keys.iter().map(|key| limits::allocated(key.public.len()));
-        limits::allocated(size_of::<Self>() + 16)
+        limits::allocated_shared(size_of::<Self>())
             + limits::allocated(self.keys.capacity() * size_of::<DnsKey>())
             + public.sum::<usize>()
     }
