@@ -1,13 +1,17 @@
 //! What the log says: one line for each fresh decision that matters, next to nothing for all else.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use postseal::limits::LOG_LINES_PER_PERIOD;
 
+use super::support::captured::Captured;
 use super::support::daemon::Daemon;
 use super::support::https::Script;
+use super::support::lab::Lab;
 use super::support::mail::{domain, foundation, host};
-use super::support::policy_lab::enforce;
+use super::support::policy_lab::{PolicyLab, ScriptedFetch, enforce};
 
 async fn start() -> Daemon {
     let mut zones = foundation();
@@ -34,7 +38,7 @@ async fn settle(daemon: &Daemon) {
     let before = daemon.log.of("INFO", "reloaded").len();
     daemon.signal("HUP").await;
     while daemon.log.of("INFO", "reloaded").len() == before {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -84,6 +88,30 @@ async fn those_who_ask_at_the_same_time_share_one_line() {
     assert!(daemon.stop().await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn whenever_they_ask_while_it_is_looked_up() {
+    for (name, lines) in [("dane.com", 1), ("bare.com", 0), ("held.com", 1)] {
+        let log = Captured::start();
+        let mut zones = foundation();
+        zones.push(domain("dane.com", true, &[host::USABLE]));
+        zones.push(domain("bare.com", true, &[host::NONE]));
+        zones.push(domain("held.com", true, &[host::BOGUS]));
+        let lab = Lab::in_memory(zones);
+        let fetch = ScriptedFetch::new(&lab);
+        let lab = Arc::new(PolicyLab::new(lab, fetch));
+        // One of the two lookups ends before the other: some ask before, some in between, some after.
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let lab = Arc::clone(&lab);
+            asked.spawn(async move { lab.ask(name).await });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let replies: BTreeSet<_> = asked.join_all().await.into_iter().collect();
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(log.of("INFO").len(), lines, "{name}: {:?}", log.of("INFO"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_random_names_writes_next_to_nothing() {
     let daemon = start().await;
@@ -128,7 +156,7 @@ async fn sighup_changes_the_level_of_the_running_process() {
     for _ in 0..1_000 {
         let before = daemon.log.lines().len();
         daemon.ask("QUERY dane.com").await;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         if daemon.log.lines().len() == before {
             assert!(daemon.stop().await);
             return;

@@ -10,6 +10,7 @@ use postseal::telemetry::samples::Samples;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
+use super::support::captured::Captured;
 use super::support::daemon::Daemon;
 use super::support::fault::{Fault, On};
 use super::support::https::{Certificate, Script};
@@ -181,28 +182,6 @@ fn names_no_domain(page: &str, asked: &BTreeSet<String>) {
     assert_eq!(seen.len(), METRICS.len(), "every metric is there from the start: {seen:?}");
 }
 
-/// What a test logs on its own thread.
-#[derive(Clone, Default)]
-struct Captured(Arc<parking_lot::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Captured {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(octets);
-        Ok(octets.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Captured {
-    fn warnings(&self) -> Vec<serde_json::Value> {
-        let text = String::from_utf8(self.0.lock().clone()).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        lines.filter(|line| line["level"] == "WARN").collect()
-    }
-}
-
 /// What a test counts on its own thread.
 fn samples_of(recorder: &metrics_exporter_prometheus::PrometheusRecorder) -> Samples {
     Samples::parse(&recorder.handle().render())
@@ -210,10 +189,7 @@ fn samples_of(recorder: &metrics_exporter_prometheus::PrometheusRecorder) -> Sam
 
 #[tokio::test(start_paused = true)]
 async fn renewals_and_lost_policies_are_counted_and_a_lost_policy_is_a_warning() {
-    let log = Captured::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-    let _log = tracing::subscriber::set_default(subscriber);
+    let log = Captured::start();
     let recorder = PrometheusBuilder::new().build_recorder();
     let _guard = ::metrics::set_default_local_recorder(&recorder);
     let mut zones = foundation();
@@ -247,7 +223,7 @@ async fn renewals_and_lost_policies_are_counted_and_a_lost_policy_is_a_warning()
     }
     assert_eq!(lab.ask("only.com").await, "NOTFOUND ");
     assert_eq!(sum(names::POLICY_DOWNGRADES, ""), 1.0);
-    let warnings = log.warnings();
+    let warnings = log.of("WARN");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let line = &warnings[0];
     assert_eq!(

@@ -58,7 +58,12 @@ impl<V: Clone, T: Clone> Branch<V, T> {
         }
     }
 
-    /// Likewise, where there is something to use instead.
+    /// Whether the lookup that is waited for began for this question.
+    pub(super) fn is_first(&self) -> bool {
+        matches!(self, Self::Waiting(flight, _) if flight.is_first)
+    }
+
+    /// When it began, where there is something to use instead.
     pub(super) fn fallback_since(&self) -> Option<Instant> {
         match self {
             Self::Waiting(flight, Some(_)) => Some(flight.started),

@@ -22,6 +22,8 @@ pub struct Flights<K, T: Clone> {
 pub struct Flight<T: Clone> {
     /// When the lookup began.
     pub started: Instant,
+    /// Whether it began for this place: true for one of all that share it.
+    pub is_first: bool,
     result: Shared<oneshot::Receiver<T>>,
 }
 
@@ -48,13 +50,13 @@ where
     {
         let mut under_way = self.under_way.lock();
         if let Some(flight) = under_way.get(key) {
-            return Ok(flight.clone());
+            return Ok(Flight { is_first: false, ..flight.clone() });
         }
         if under_way.len() >= POLICY_LOOKUPS {
             return Err(Overloaded);
         }
         let (sender, receiver) = oneshot::channel();
-        let flight = Flight { started: now, result: receiver.shared() };
+        let flight = Flight { started: now, is_first: true, result: receiver.shared() };
         under_way.insert(key.clone(), flight.clone());
         let landing = Landing { under_way: Arc::clone(&self.under_way), key: key.clone() };
         let lookup = begin();
@@ -77,7 +79,7 @@ impl<T: Clone> Flight<T> {
 
 impl<T: Clone> Clone for Flight<T> {
     fn clone(&self) -> Self {
-        Self { started: self.started, result: self.result.clone() }
+        Self { started: self.started, is_first: self.is_first, result: self.result.clone() }
     }
 }
 

@@ -139,14 +139,11 @@ impl Engine {
         }
     }
 
-    /// The decision, and whether this question began the lookup for it.
+    /// The decision, and whether this question began a lookup that it rests on.
     async fn find_out(&self, hop: &NextHop, map: &MapOptions, now: Stamp) -> (Decision, bool) {
         let known = self.inner.cache.get(hop, now);
         let (decision, is_first) = match self.begin(hop, map, known, now) {
-            Ok((dane, sts)) => {
-                let began = [dane.started(), sts.started()].contains(&Some(now.instant));
-                (self.wait(hop, map, dane, sts).await, began)
-            }
+            Ok((dane, sts)) => self.wait(hop, map, dane, sts).await,
             Err(overloaded) => (Decision::temporary(overloaded), true),
         };
         if !decision.cached && matches!(decision.outcome, Outcome::Secure(_)) {
@@ -204,51 +201,59 @@ impl Engine {
         Ok((dane, sts))
     }
 
-    /// Waits until the table determines the answer, or the time is over.
+    /// Waits until the table determines the answer, or the time is over. With it, whether this question began a lookup
+    /// that the answer rests on; one that is left under way, or that proved nothing, is not such a one.
     async fn wait(
         &self,
         hop: &NextHop,
         map: &MapOptions,
         mut dane: Branch<DaneView, DaneState>,
         mut sts: Branch<StsView, Option<Looked>>,
-    ) -> Decision {
+    ) -> (Decision, bool) {
+        let mut is_first = false;
         let cached = !matches!(dane, Branch::Waiting(..)) && !matches!(sts, Branch::Waiting(..));
         let timeout = self.inner.settings.timeout;
         loop {
             if let Some(combined) = combine(dane.verdict(), sts.column(map.strict_testing)) {
-                return decide(combined, map, dane.view(), sts.view(), cached);
+                return (decide(combined, map, dane.view(), sts.view(), cached), is_first);
             }
             if let (Some(_), &Branch::Unproven(started), NextHop::Domain { domain, .. }) = (dane.verdict(), &sts, hop) {
                 sts = match self.sts_flight(domain, Look::Recheck, started) {
                     Ok(flight) => Branch::Waiting(flight, None),
-                    Err(overloaded) => return Decision::temporary(overloaded),
+                    Err(overloaded) => return (Decision::temporary(overloaded), true),
                 };
             }
             let deadline = dane.started().max(sts.started()).map(|started| started + timeout);
             let recheck = sts.fallback_since().map(|started| started + STS_RECHECK_WAIT.min(timeout / 2));
             tokio::select! {
                 biased;
-                landed = dane.landed() => dane = match landed {
-                    Some(state) => Branch::Known(fresh_view(&state)),
-                    None => return Decision::temporary("lookup was given up"),
+                landed = dane.landed() => {
+                    is_first |= dane.is_first();
+                    dane = match landed {
+                        Some(state) => Branch::Known(fresh_view(&state)),
+                        None => return (Decision::temporary("lookup was given up"), is_first),
+                    };
+                }
+                landed = sts.landed() => match landed {
+                    Some(Some(looked)) => {
+                        is_first |= sts.is_first();
+                        sts = Branch::Known(looked.view);
+                    }
+                    Some(None) => sts = sts.unproven(),
+                    None => return (Decision::temporary("lookup was given up"), is_first || sts.is_first()),
                 },
-                landed = sts.landed() => sts = match landed {
-                    Some(Some(looked)) => Branch::Known(looked.view),
-                    Some(None) => sts.unproven(),
-                    None => return Decision::temporary("lookup was given up"),
-                },
-                () = sleep_or_never(recheck) => sts = sts.give_up_waiting(),
+                () = sleep_or_never(recheck) => {
+                    is_first |= sts.is_first();
+                    sts = sts.give_up_waiting();
+                }
                 () = sleep_or_never(deadline) => {
                     let missing = match &dane {
                         Branch::Waiting(..) | Branch::Unproven(_) => "MX and TLSA lookup: no answer in time",
                         Branch::Off | Branch::Known(_) => "MTA-STS lookup: no answer in time",
                     };
-                    return Decision {
-                        outcome: Outcome::Temporary(missing.into()),
-                        dane: dane.view(),
-                        sts: sts.view(),
-                        cached: false,
-                    };
+                    let outcome = Outcome::Temporary(missing.into());
+                    let decision = Decision { outcome, dane: dane.view(), sts: sts.view(), cached: false };
+                    return (decision, is_first || dane.is_first() || sts.is_first());
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! every fault. Written without the product's own DNS code, so that a mistake there cannot hide.
 
 pub mod answer;
+pub mod captured;
 pub mod daemon;
 pub mod fault;
 pub mod forwarder;
