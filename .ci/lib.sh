@@ -24,6 +24,7 @@ skip() {
 check() {
     echo "+ $*"
     if "$@"; then tally 1 0 0; else
+        echo "failed: $*"
         tally 0 1 0
         return 1
     fi
