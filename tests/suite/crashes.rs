@@ -80,7 +80,11 @@ fn kill_again_and_again(world: &World, dns: u16, https: u16, ca: &str) {
     };
     let (mut directory, mut secure) = fresh();
     let (mut kills_under_load, mut checked) = (0, 0);
-    for round in 0..rounds {
+    for round in 0..10 * rounds {
+        // More than asked for where the machine is too busy to answer anything before the first kills.
+        if round >= rounds && checked > 0 {
+            break;
+        }
         let path = directory.path();
         configure(path, dns, https);
         let mut wanted: Vec<usize> = (0..DOMAINS).filter(|n| !secure.lock().unwrap().contains(n)).collect();
