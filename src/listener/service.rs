@@ -12,7 +12,7 @@ use super::error_code::ExtendedError;
 use super::local::Local;
 use super::query::{Head, Parsed, Query, parse};
 use super::response::{Response, Transport};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::dns::{BoxFuture, Failure, Security};
 use crate::resolver::engine::{Engine, Flags};
 use crate::resolver::message::Rcode;
@@ -26,8 +26,8 @@ const ANY_TTL: u32 = 3_600;
 /// Whoever answers questions with whole RRsets: the engine, and scripted answers in tests.
 pub trait Resolve: Send + Sync + 'static {
     /// The answer, if it is one cache entry; what has none answers by [`Resolve::at_hand`]. `name` is in lower case.
-    fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
-        let _ = (name, rtype);
+    fn ready(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Ready> {
+        let _ = (name, rtype, now);
         None
     }
 
@@ -47,8 +47,8 @@ pub trait Resolve: Send + Sync + 'static {
 }
 
 impl Resolve for Engine {
-    fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
-        Engine::ready(self, name, rtype)
+    fn ready(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Ready> {
+        Engine::ready(self, name, rtype, now)
     }
 
     fn at_hand(&self, name: &Name, rtype: RecordType) -> Option<Resolution> {
@@ -100,15 +100,27 @@ impl<R: Resolve> Service<R> {
     /// The answer to a client's message; none for what is no query, and for strangers who come too often.
     pub async fn answer(&self, octets: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
         let mut answer = Vec::new();
-        match self.begin(octets, client, transport, &mut answer) {
+        match self.begin(octets, client, transport, self.now(), &mut answer) {
             Begun::Answered => Some(answer),
             Begun::Ignored => None,
             Begun::Pending(query) => Some(self.look_up(&query, client, transport).await),
         }
     }
 
+    /// Now, for [`Service::begin`]: the same moment does for all messages that are there at once.
+    pub(super) fn now(&self) -> Stamp {
+        self.clock.stamp()
+    }
+
     /// The same as far as it needs no waiting; an answer takes the place of what is in `out`.
-    pub(super) fn begin(&self, octets: &[u8], client: IpAddr, transport: Transport, out: &mut Vec<u8>) -> Begun {
+    pub(super) fn begin(
+        &self,
+        octets: &[u8],
+        client: IpAddr,
+        transport: Transport,
+        now: Stamp,
+        out: &mut Vec<u8>,
+    ) -> Begun {
         let done = |answer: Option<Vec<u8>>, out: &mut Vec<u8>| match answer {
             Some(answer) => {
                 *out = answer;
@@ -120,7 +132,7 @@ impl<R: Resolve> Service<R> {
             return done(self.refuse(octets, transport), out);
         }
         if transport == (Transport::Udp { loopback: false }) {
-            match self.admission.pace(client, self.clock.instant()) {
+            match self.admission.pace(client, now.instant) {
                 Pace::Full => {}
                 Pace::Truncated => return done(self.put_off(octets, transport), out),
                 Pace::Silence => return Begun::Ignored,
@@ -133,7 +145,7 @@ impl<R: Resolve> Service<R> {
             }
             Parsed::Query(query) => query,
         };
-        if self.send_ready(&query, transport, out) {
+        if self.send_ready(&query, transport, now, out) {
             return Begun::Answered;
         }
         match self.answer_at_hand(&query, transport) {
@@ -143,12 +155,12 @@ impl<R: Resolve> Service<R> {
     }
 
     /// An answer that is one cache entry, as octets that are kept with it.
-    fn send_ready(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
+    fn send_ready(&self, query: &Query<'_>, transport: Transport, now: Stamp, out: &mut Vec<u8>) -> bool {
         let Query { head, name, rtype } = query;
         if !head.recursion_desired || self.local.owns(name, *rtype) {
             return false;
         }
-        let Some(ready) = self.resolver.ready(name, *rtype) else { return false };
+        let Some(ready) = self.resolver.ready(name, *rtype, now) else { return false };
         if ready.entry.security.is_secure() && self.sentinel_denies(query) {
             return false;
         }

@@ -88,7 +88,7 @@ async fn converse<R: Resolve>(
         };
         let Some(query) = next else { break };
         let mut answer = Vec::new();
-        let query = match service.begin(&query, client, Transport::Tcp, &mut answer) {
+        let query = match service.begin(&query, client, Transport::Tcp, service.now(), &mut answer) {
             Begun::Answered => {
                 if answers.send(answer).await.is_err() {
                     break;

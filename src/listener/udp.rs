@@ -47,6 +47,7 @@ struct Worker<R> {
 impl<R: Resolve> Worker<R> {
     /// Takes what is there, at most [`AT_A_TIME`] datagrams; gives how many.
     async fn work(&mut self) -> usize {
+        let now = self.service.now();
         for taken in 0..AT_A_TIME {
             let (length, peer) = match self.socket.try_receive(&mut self.buffer) {
                 Ok(received) => received,
@@ -57,7 +58,7 @@ impl<R: Resolve> Worker<R> {
             let client = peer.client.ip();
             let transport = Transport::Udp { loopback: client.to_canonical().is_loopback() };
             let octets = self.buffer.get(..length).unwrap_or_default();
-            match self.service.begin(octets, client, transport, &mut self.answer) {
+            match self.service.begin(octets, client, transport, now, &mut self.answer) {
                 // Gone clients are no concern of ours.
                 Begun::Answered => drop(self.socket.send(&self.answer, peer).await),
                 Begun::Ignored => {}

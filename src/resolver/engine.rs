@@ -13,7 +13,7 @@ use super::rrset::RrSet;
 use super::settings::Settings;
 use super::transport::Network;
 use super::trust::ZoneTrust;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::dns::{Answer, BoxFuture, Cause, Failure, Glance, Lookup, Security};
 use crate::limits;
 use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
@@ -45,8 +45,8 @@ impl Engine {
     }
 
     /// The answer, if it is one cache entry; never asks anybody. `name` is in lower case.
-    pub fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
-        self.core.ready(name, rtype)
+    pub fn ready(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Ready> {
+        self.core.ready(name, rtype, now)
     }
 
     /// The answer, if the cache holds all of it; never asks anybody. `name` is in lower case.

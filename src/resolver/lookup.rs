@@ -13,7 +13,7 @@ use super::iterate::classify::Meaning;
 use super::resolution::{End, Part, Ready, Resolution};
 use super::rrset::RrSet;
 use super::rrset_cache::{Entry, Known};
-use crate::clock::whole_seconds;
+use crate::clock::{Stamp, whole_seconds};
 use crate::dns::{Cause, Failure, Security};
 use crate::limits;
 
@@ -33,8 +33,7 @@ enum Step {
 impl Core {
     /// The cache entry that is the whole answer, if there is one. To be asked before [`Core::cached_answer`], which
     /// finds the rest.
-    pub fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
-        let now = self.now();
+    pub fn ready(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Ready> {
         let (end, entry) = match self.cache.get(name, rtype, now) {
             Some(entry) => (entry.end(), entry),
             // An alias goes before a denial (see `cached_step`); a DS is the parent's, whoever denies the name.

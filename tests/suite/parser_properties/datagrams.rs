@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use hickory_proto::rr::{Name, RecordType};
-use postseal::clock::Clock;
+use postseal::clock::{Clock, Stamp};
 use postseal::dns::{BoxFuture, Cause, Failure, Security};
 use postseal::listener::{Resolve, Service, ServiceSettings, Transport};
 use postseal::resolver::Flags;
@@ -102,8 +102,7 @@ impl Canned {
 }
 
 impl Resolve for Canned {
-    fn ready(&self, name: &Name, rtype: RecordType) -> Option<Ready> {
-        let now = Clock::manual(1_800_000_000).stamp();
+    fn ready(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Ready> {
         let entry = self.0.get(name, rtype, now)?;
         Some(Ready { end: End::Records, ttl: entry.remaining(now), entry })
     }
