@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -48,12 +51,18 @@ impl Datagrams {
 }
 
 async fn receive(socket: &UdpSocket, accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
-    let mut buffer = Vec::with_capacity(limits::UDP_RECEIVE_BYTES);
+    // The large buffer is there as long as the system call: it is not kept while we wait, nor with the answer.
+    let take = || {
+        let mut buffer = [0; limits::UDP_RECEIVE_BYTES];
+        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;
+        let message = buffer.get(..length).unwrap_or_default();
+        Ok(accept(message).then(|| message.to_vec()))
+    };
     loop {
-        buffer.clear();
-        socket.recv_buf(&mut buffer).await.map_err(|error| net_error(&error))?;
-        if accept(&buffer) {
-            return Ok(buffer);
+        // A refusal by ICMP makes a socket no more readable.
+        let taken = socket.async_io(Interest::READABLE | Interest::ERROR, take).await;
+        if let Some(message) = taken.map_err(|error| net_error(&error))? {
+            return Ok(message);
         }
     }
 }
