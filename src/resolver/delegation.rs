@@ -12,8 +12,8 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
+use super::name_hash::{NameCache, cache, cache_weighed};
 use super::packed::Packed;
 use super::rrset::RrSet;
 use crate::clock::Stamp;
@@ -216,10 +216,10 @@ const TYPICAL_CUT: usize = 640;
 pub struct Zones {
     root: Mutex<Arc<Zone>>,
     forwards: Vec<Arc<Zone>>,
-    cuts: Cache<Name, Arc<Zone>, Octets>,
-    no_cuts: Cache<Name, NoCut>,
-    proven_no_cuts: Cache<Name, NoCut>,
-    reached: Cache<Name, Reached>,
+    cuts: NameCache<Name, Arc<Zone>, Octets>,
+    no_cuts: NameCache<Name, NoCut>,
+    proven_no_cuts: NameCache<Name, NoCut>,
+    reached: NameCache<Name, Reached>,
 }
 
 impl Zones {
@@ -245,10 +245,10 @@ impl Zones {
         Self {
             root: Mutex::new(root),
             forwards,
-            cuts: Cache::with_weighter(bytes / TYPICAL_CUT, bytes as u64, Octets),
-            no_cuts: Cache::new(limits::NAMES_KEPT),
-            proven_no_cuts: Cache::new(limits::NAMES_KEPT),
-            reached: Cache::new(limits::NAMES_KEPT),
+            cuts: cache_weighed(bytes / TYPICAL_CUT, bytes as u64, Octets),
+            no_cuts: cache(limits::NAMES_KEPT),
+            proven_no_cuts: cache(limits::NAMES_KEPT),
+            reached: cache(limits::NAMES_KEPT),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
-use quick_cache::sync::Cache;
 
+use super::name_hash::{NameCache, cache};
 use crate::clock::Stamp;
 use crate::dns::Failure;
 use crate::limits;
@@ -18,13 +18,13 @@ struct Failed {
 
 /// The failure cache, bounded.
 pub struct Failures {
-    failed: Cache<(Name, u16), Failed>,
+    failed: NameCache<(Name, u16), Failed>,
 }
 
 impl Failures {
     /// Nothing has failed.
     pub fn new() -> Self {
-        Self { failed: Cache::new(limits::FAILURES_KEPT) }
+        Self { failed: cache(limits::FAILURES_KEPT) }
     }
 
     /// The failure of this question, while it is not to be tried again.

@@ -3,7 +3,6 @@
 //! Never holds a lock across an await; never runs work on a caller's task, so that a caller who gives up
 //! takes nothing away from the others.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -13,16 +12,18 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::name_hash::NameMap;
+
 /// Work under way, by key. Bounded by the callers: each piece of work belongs to a lookup, and lookups are
 /// bounded ([`crate::limits::LOOKUPS_IN_FLIGHT`]).
 pub struct Flights<K, V> {
-    under_way: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, V>>>>>,
+    under_way: Arc<Mutex<NameMap<K, Shared<BoxFuture<'static, V>>>>>,
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
     /// Nothing under way.
     pub fn new() -> Self {
-        Self { under_way: Arc::new(Mutex::new(HashMap::new())) }
+        Self { under_way: Arc::new(Mutex::new(NameMap::default())) }
     }
 
     /// How many pieces of work are under way.
@@ -66,7 +67,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> De
 /// Takes the work off the list when it ends, however it ends.
 struct Done<K: Eq + Hash, V: Clone> {
     key: K,
-    under_way: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, V>>>>>,
+    under_way: Arc<Mutex<NameMap<K, Shared<BoxFuture<'static, V>>>>>,
 }
 
 impl<K: Eq + Hash, V: Clone> Drop for Done<K, V> {
@@ -79,7 +80,7 @@ impl<K: Eq + Hash, V: Clone> Drop for Done<K, V> {
 /// again. For steps whose outcome is left in a shared table.
 #[derive(Default)]
 pub struct Turns<K> {
-    taken: Arc<Mutex<HashMap<K, Arc<Semaphore>>>>,
+    taken: Arc<Mutex<NameMap<K, Arc<Semaphore>>>>,
 }
 
 /// What [`Turns::take`] gives.
@@ -93,7 +94,7 @@ pub enum Turn<K: Eq + Hash> {
 /// The right to do the work; dropping it lets the others go on.
 pub struct Lead<K: Eq + Hash> {
     key: Option<K>,
-    taken: Arc<Mutex<HashMap<K, Arc<Semaphore>>>>,
+    taken: Arc<Mutex<NameMap<K, Arc<Semaphore>>>>,
 }
 
 /// Somebody else's turn.

@@ -8,7 +8,7 @@
 //!
 //! Never hands out what is kept here: it goes back into a lookup and through `check`.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::check::claimed_ttl;
 use super::core::{Context, Core};
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
+use super::name_hash::{NameCache, NameHashing, cache};
 use super::resolution::Resolution;
 use crate::clock::Stamp;
 use crate::dns::Failure;
@@ -26,11 +27,11 @@ use crate::limits;
 
 /// Denials as they were heard, bounded in number and time.
 pub(super) struct Unproven {
-    heard: Cache<(Name, u16), Arc<Heard>>,
+    heard: NameCache<(Name, u16), Arc<Heard>>,
     /// Longer than the messages: that there was a denial, by a hash of the question. Should two of them ever share one,
     /// a glance misses something, and no more.
     claims: Cache<u64, Claim>,
-    hasher: RandomState,
+    hasher: NameHashing,
 }
 
 #[derive(Clone, Copy)]
@@ -42,8 +43,8 @@ struct Claim {
 impl Unproven {
     /// Nothing kept.
     pub fn new() -> Self {
-        let (heard, claims) = (Cache::new(limits::UNPROVEN_DENIALS), Cache::new(limits::UNPROVEN_CLAIMS));
-        Self { heard, claims, hasher: RandomState::new() }
+        let (heard, claims) = (cache(limits::UNPROVEN_DENIALS), Cache::new(limits::UNPROVEN_CLAIMS));
+        Self { heard, claims, hasher: NameHashing::default() }
     }
 
     /// Whether servers denied this a while ago, and that would still hold.

@@ -25,6 +25,7 @@ mod inspect;
 pub mod iterate;
 mod lookup;
 pub mod message;
+mod name_hash;
 mod packed;
 pub mod resolution;
 pub mod rrset;

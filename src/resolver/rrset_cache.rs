@@ -7,7 +7,7 @@
 //! What is new gets into the smaller of two parts, and into the other once somebody asks for it again: names that are
 //! looked up once, as most are for a policy, take the place of each other and not of what is in use.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::name_hash::NameHashing;
 use super::packed::Packed;
 use super::resolution::End;
 use super::rrset::RrSet;
@@ -150,7 +151,7 @@ impl Weighter<Key, Entry> for Octets {
 
 /// The cache.
 pub struct RrsetCache {
-    hasher: RandomState,
+    hasher: NameHashing,
     once: Cache<Key, Entry, Octets>,
     again: Cache<Key, Entry, Octets>,
 }
@@ -168,7 +169,7 @@ impl RrsetCache {
         let once = bytes / limits::ASKED_ONCE_SHARE;
         let again = bytes - once;
         Self {
-            hasher: RandomState::new(),
+            hasher: NameHashing::default(),
             once: Cache::with_weighter(FEW, once as u64, Octets),
             again: Cache::with_weighter((again / TYPICAL_ENTRY).max(FEW), again as u64, Octets),
         }

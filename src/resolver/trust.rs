@@ -12,13 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hickory_proto::rr::{Name, RecordType};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
 use super::core::{Context, Core, Purpose, failure};
 use super::delegation::Zone;
 use super::ds_status::DsStatus;
 use super::iterate::Heard;
 use super::iterate::classify::Meaning;
+use super::name_hash::{NameCache, cache_weighed};
 use super::rrset::RrSet;
 use super::rrset_cache::Known;
 use super::validate::{KeySet, Trust, ZoneKeys, verify_dnskeys};
@@ -44,7 +44,7 @@ pub(super) struct TrustEntry {
 }
 
 /// Zones of which it is known, bounded in octets.
-pub(super) type Trusts = Cache<Name, TrustEntry, Octets>;
+pub(super) type Trusts = NameCache<Name, TrustEntry, Octets>;
 
 /// How entries of [`Trusts`] are weighed.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ const TYPICAL_ZONE: usize = 480;
 
 /// A table for at most about so many octets.
 pub(super) fn table(bytes: usize) -> Trusts {
-    Cache::with_weighter(bytes / TYPICAL_ZONE, bytes as u64, Octets)
+    cache_weighed(bytes / TYPICAL_ZONE, bytes as u64, Octets)
 }
 
 impl Core {
