@@ -80,7 +80,7 @@ enum Holder {
 }
 
 impl Core {
-    /// Validates what was heard for `name` and `rtype`.
+    /// Validates what was heard for `name` and `rtype`; what was heard of another question fails.
     pub async fn check(
         self: &Arc<Self>,
         context: &Context,
@@ -88,6 +88,10 @@ impl Core {
         name: &Name,
         rtype: RecordType,
     ) -> Result<Checked, Failure> {
+        if !heard.is_of(name, rtype) {
+            // An insecure zone is taken at its word: never about a name that it was not asked for.
+            return Err(failure(&heard.zone, name, rtype, Cause::Malformed, Some(heard.server)));
+        }
         let (mut zone, mut trust) = (Arc::clone(&heard.zone), self.trust_of(context, &heard.zone).await?);
         if let ZoneTrust::Insecure = trust
             && let Some(island) = self.anchor_below(&zone.name, name, rtype)

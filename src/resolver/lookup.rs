@@ -64,7 +64,8 @@ impl Core {
         !matches!(self.cached_step(&mut Resolution::new(name.clone()), rtype), Step::Unknown)
     }
 
-    /// Answers a question, following aliases (RFC 1034 §4.3.2, RFC 6672 §3.2). `early` is what was heard of it already.
+    /// Answers a question, following aliases (RFC 1034 §4.3.2, RFC 6672 §3.2). `early` is what was heard of this very
+    /// question already.
     pub async fn answer(
         self: &Arc<Self>,
         context: &Context,
@@ -76,8 +77,10 @@ impl Core {
         let mut resolution = Resolution::new(name.clone());
         let mut seen = vec![name];
         for _ in 0..=limits::ALIAS_HOPS {
+            // Of the first name only, which another lookup may have found to be an alias meanwhile.
+            let early = early.take();
             let step = match self.cached_step(&mut resolution, rtype) {
-                Step::Unknown => self.fetched_step(context, &mut resolution, rtype, early.take()).await?,
+                Step::Unknown => self.fetched_step(context, &mut resolution, rtype, early).await?,
                 known => known,
             };
             match step {

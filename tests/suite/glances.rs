@@ -27,7 +27,8 @@ fn zones() -> Vec<Zone> {
         signed("both.com")
             .records(&mail("A 192.0.2.1"))
             .records("_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
-        Zone::new("plain.com").records("mx A 192.0.2.1"),
+        Zone::new("plain.com").records("mx A 192.0.2.1\nalias CNAME mx.dane.com."),
+        signed("aliased.com").records("@ MX 10 mail\nmail CNAME mx.dane.com."),
     ]
 }
 
@@ -114,6 +115,42 @@ async fn a_lookup_joins_a_glance_that_is_under_way() {
     assert_eq!(seen, Ok(Glance::Denied));
     assert_eq!(verdict(&found), "secure nodata");
     assert_eq!(lab.world.take_asked().len(), 1);
+}
+
+/// Both address families are asked for at once. By the time that the later answer comes, the earlier one has told where
+/// the name leads, and what comes then still is about the name, not about where it leads.
+#[tokio::test(start_paused = true)]
+async fn an_alias_that_came_with_the_other_address_family_loses_nothing() {
+    let late = Fault::Late(Duration::from_millis(50));
+    for (alias, qtype) in
+        [("mail.aliased.com", rtype::A), ("mail.aliased.com", rtype::AAAA), ("alias.plain.com", rtype::A)]
+    {
+        let lab = Lab::in_memory(zones());
+        lab.world.inject(On::name(alias).qtype(qtype), late.clone());
+        let (four, six) = tokio::join!(glance(&lab, alias, A), glance(&lab, alias, AAAA));
+        let expected = if alias == "alias.plain.com" { "insecure" } else { "secure" };
+        assert_eq!((four, six), (format!("{expected} 1"), format!("{expected} nodata")), "{alias}");
+    }
+    for qtype in [rtype::A, rtype::AAAA] {
+        let lab = policy_lab();
+        lab.lab.world.inject(On::name("mail.aliased.com").qtype(qtype), late.clone());
+        assert_eq!(lab.ask("aliased.com").await, "OK dane-only");
+    }
+}
+
+/// An unsigned zone that points at a host of a signed one, and denies the same name a moment later, says nothing about
+/// the host.
+#[tokio::test(start_paused = true)]
+async fn a_denial_beside_an_alias_says_nothing_about_its_target() {
+    for denial in [Fault::ForgedNxDomain, Fault::ForgedNoData] {
+        let lab = policy_lab();
+        let world = &lab.lab.world;
+        world.inject(On::name("alias.plain.com").qtype(rtype::A), Fault::Late(Duration::from_millis(50)));
+        world.inject(On::name("alias.plain.com").qtype(rtype::A), denial);
+        tokio::join!(glance(&lab.lab, "alias.plain.com", A), glance(&lab.lab, "alias.plain.com", AAAA));
+        assert_eq!(lab.lab.verdict("mx.dane.com", A).await, "secure 1");
+        assert_eq!(lab.ask("dane.com").await, "OK dane-only");
+    }
 }
 
 #[tokio::test(start_paused = true)]

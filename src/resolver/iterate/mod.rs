@@ -42,6 +42,13 @@ pub(super) struct Heard {
     pub at: Stamp,
 }
 
+impl Heard {
+    /// Whether this question was asked.
+    pub fn is_of(&self, name: &Name, rtype: RecordType) -> bool {
+        self.message.question.as_ref().is_some_and(|question| question.name == *name && question.rtype == rtype)
+    }
+}
+
 /// Patience with the addresses at hand before further name servers are looked up beside them.
 const REACH_AFTER: Duration = Duration::from_millis(1500);
 
