@@ -47,5 +47,6 @@ mod socketmap_server;
 mod status_page;
 mod store_crashes;
 mod support;
+mod uneven_networks;
 mod whole_stack;
 mod world;

@@ -1,5 +1,6 @@
 //! A [`World`] behind the engine's own network interface, without sockets: every exchange takes a fixed time on
-//! tokio's paused clock, so that elapsed time counts exchanges that waited for each other.
+//! tokio's paused clock, so that elapsed time counts exchanges that waited for each other. It can lose packets, too, or
+//! let them overtake each other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct MemoryNetwork {
     round_trip: Duration,
     /// Part of the packets that get lost, each way.
     loss: f64,
+    /// Each way takes from a tenth to ten times as long as usual.
+    uneven: bool,
     random: Mutex<StdRng>,
     timeline: Mutex<Vec<(Instant, String)>>,
 }
@@ -29,12 +32,20 @@ pub struct MemoryNetwork {
 impl MemoryNetwork {
     pub fn new(world: Arc<World>, round_trip: Duration) -> Self {
         let random = Mutex::new(StdRng::seed_from_u64(0));
-        Self { world, round_trip, loss: 0.0, random, timeline: Mutex::default() }
+        Self { world, round_trip, loss: 0.0, uneven: false, random, timeline: Mutex::default() }
     }
 
     /// Loses this part of all packets, each way, by dice thrown from `seed`.
     pub fn losing(mut self, loss: f64, seed: u64) -> Self {
         self.loss = loss;
+        self.random = Mutex::new(StdRng::seed_from_u64(seed));
+        self
+    }
+
+    /// Packets overtake each other: each takes from a tenth of the usual time to ten times as long, by dice thrown from
+    /// `seed`.
+    pub fn uneven(mut self, seed: u64) -> Self {
+        self.uneven = true;
         self.random = Mutex::new(StdRng::seed_from_u64(seed));
         self
     }
@@ -56,19 +67,25 @@ impl MemoryNetwork {
         }
     }
 
+    /// What one packet takes.
+    fn one_way(&self) -> Duration {
+        let times = if self.uneven { 10_f64.powf(self.random.lock().random_range(-1.0..1.0)) } else { 1.0 };
+        (self.round_trip / 2).mul_f64(times)
+    }
+
     fn is_lost(&self) -> bool {
         self.loss > 0.0 && self.random.lock().random_bool(self.loss)
     }
 
     async fn datagram(&self, server: SocketAddr, query: &[u8], accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
         self.note(server, query, "udp");
-        sleep(self.round_trip / 2).await;
+        sleep(self.one_way()).await;
         if !self.is_lost()
             && let Action::Reply(replies) = self.world.answer(server.ip(), query, false)
         {
             let arrived = Instant::now();
             for (after, octets) in replies {
-                sleep_until(arrived + after + self.round_trip / 2).await;
+                sleep_until(arrived + after + self.one_way()).await;
                 if accept(&octets) && !self.is_lost() {
                     return Ok(octets);
                 }
@@ -78,7 +95,7 @@ impl MemoryNetwork {
     }
 
     async fn segment(&self) {
-        sleep(self.round_trip / 2).await;
+        sleep(self.one_way()).await;
         let mut resend = Duration::from_secs(1); // RFC 6298 §2
         while self.is_lost() {
             sleep(resend).await;

@@ -1,0 +1,174 @@
+//! Whatever order answers come in, and whatever else is asked at the same time, what is found is the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join, join_all};
+use hickory_proto::rr::RecordType::{self, A, AAAA, MX, TLSA, TXT};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::sleep;
+
+use crate::support::fault::{Fault, On};
+use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::memory::MemoryNetwork;
+use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
+use crate::support::record::rtype;
+use crate::support::world::World;
+use crate::support::zone::{Denial, Zone};
+
+/// Orders of events that are tried.
+const SEEDS: u64 = 60;
+const DATA: &str = "TLSA 3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
+
+fn zones() -> Vec<Zone> {
+    let signed = |name: &str, text: &str| Zone::new(name).signed(13).records(&text.replace("DATA", DATA));
+    let unsigned = |name: &str, text: &str| Zone::new(name).records(&text.replace("DATA", DATA));
+    let hashed = |name: &str, text: &str| signed(name, text).denial(Denial::nsec3());
+    vec![
+        Zone::new(".").signed(8),
+        Zone::new("com").signed(13).denial(Denial::opt_out()),
+        Zone::new("net").signed(15),
+        // What the others point to.
+        signed(
+            "hoster.net",
+            "mx A 192.0.2.1\n_25._tcp.mx DATA\nbare A 192.0.2.2\nsix AAAA 2001:db8::1\n_25._tcp.six DATA",
+        )
+        .records("_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
+        unsigned("open.net", "mx A 192.0.2.3\n_25._tcp.mx DATA"),
+        // Aliases at every place.
+        signed("abroad.com", "@ MX 10 mail\nmail CNAME mx.hoster.net."),
+        hashed("within.com", "@ MX 10 mail\nmail CNAME mx\nmx A 192.0.2.1\n_25._tcp.mx DATA"),
+        hashed("twice.com", "@ MX 10 mail\nmail CNAME relay\nrelay CNAME mx.hoster.net."),
+        signed("six.com", "@ MX 10 mail\nmail CNAME six.hoster.net."),
+        signed("bare.com", "@ MX 10 mail\nmail CNAME bare.hoster.net."),
+        signed("own.com", "@ MX 10 mail\nmail CNAME bare.hoster.net.\n_25._tcp.mail DATA"),
+        signed("outwards.com", "@ MX 10 mail\nmail CNAME mx.open.net."),
+        unsigned("inwards.com", "@ MX 10 mail\nmail CNAME mx.hoster.net."),
+        hashed("tlsa-alias.com", "@ MX 10 mx\nmx A 192.0.2.1\n_25._tcp.mx CNAME _25._tcp.mx.hoster.net."),
+        signed("renamed.com", "@ MX 10 mx.old\nold DNAME hoster.net."),
+        hashed("wild.com", "@ MX 10 mx.any\n* CNAME mx.hoster.net."),
+        signed("several.com", "@ MX 10 mail\n@ MX 20 mx.hoster.net.\nmail CNAME mx.hoster.net."),
+        // None.
+        signed("dane.com", "@ MX 10 mx\nmx A 192.0.2.1\nmx AAAA 2001:db8::2\n_25._tcp.mx DATA"),
+        hashed("none.com", "@ MX 10 mx\nmx A 192.0.2.1"),
+        signed("apex.com", "@ A 192.0.2.1\n_25._tcp DATA"),
+        signed("sts.com", "@ MX 10 mx\nmx A 192.0.2.1\n_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts CNAME mx.hoster.net."),
+        unsigned(
+            "sts-alias.com",
+            "@ MX 10 mx\nmx A 192.0.2.1\n_mta-sts CNAME _mta-sts.hoster.net.\nmta-sts A 192.0.2.9",
+        ),
+        // Denies what it just pointed to a signed zone with.
+        unsigned("hostile.com", "@ MX 10 a\n@ MX 20 b\na CNAME mx.hoster.net.\nb CNAME mx.dane.com."),
+    ]
+}
+
+/// Key, reply.
+const REPLIES: &[(&str, &str)] = &[
+    ("abroad.com", "OK dane-only"),
+    ("within.com", "OK dane-only"),
+    ("twice.com", "OK dane-only"),
+    ("six.com", "OK dane-only"),
+    ("bare.com", "NOTFOUND "),
+    ("own.com", "OK dane-only"),
+    ("outwards.com", "NOTFOUND "),
+    ("inwards.com", "NOTFOUND "),
+    ("tlsa-alias.com", "OK dane-only"),
+    ("renamed.com", "OK dane-only"),
+    ("wild.com", "OK dane-only"),
+    ("several.com", "OK dane-only"),
+    ("dane.com", "OK dane-only"),
+    ("none.com", "NOTFOUND "),
+    ("apex.com", "OK dane-only"),
+    ("sts.com", "OK secure match=mx.sts.com servername=hostname"),
+    ("sts-alias.com", "OK secure match=mx.sts-alias.com servername=hostname"),
+    ("nowhere.com", "NOTFOUND "),
+    ("[mx.hoster.net]", "OK dane-only"),
+    ("[mail.twice.com]:25", "OK dane-only"),
+];
+
+/// Name, type, verdict: what Postfix looks up by itself meanwhile.
+const VERDICTS: &[(&str, RecordType, &str)] = &[
+    ("abroad.com", MX, "secure 1"),
+    ("mail.abroad.com", A, "secure 1"),
+    ("mail.abroad.com", AAAA, "secure nodata"),
+    ("mail.twice.com", A, "secure 1"),
+    ("mail.twice.com", AAAA, "secure nodata"),
+    ("mail.six.com", A, "secure nodata"),
+    ("mail.six.com", AAAA, "secure 1"),
+    ("mail.outwards.com", A, "insecure 1"),
+    ("mail.inwards.com", A, "insecure 1"),
+    ("mail.inwards.com", AAAA, "insecure nodata"),
+    ("mx.old.renamed.com", A, "secure 1"),
+    ("mx.any.wild.com", A, "secure 1"),
+    ("_25._tcp.mx.tlsa-alias.com", TLSA, "secure 1"),
+    ("mx.hoster.net", A, "secure 1"),
+    ("mx.hoster.net", AAAA, "secure nodata"),
+    ("_25._tcp.mx.hoster.net", TLSA, "secure 1"),
+    ("mx.dane.com", A, "secure 1"),
+    ("_mta-sts.dane.com", TXT, "secure nxdomain"),
+    ("mx.none.com", AAAA, "secure nodata"),
+    ("_25._tcp.mx.none.com", TLSA, "secure nxdomain"),
+];
+
+fn world() -> Arc<World> {
+    let world = World::build(NOW, zones());
+    for (name, denial) in [("a.hostile.com", Fault::ForgedNxDomain), ("b.hostile.com", Fault::ForgedNoData)] {
+        world.inject(On::name(name).qtype(rtype::A), denial);
+    }
+    Arc::new(world)
+}
+
+fn cold(world: &Arc<World>, network: MemoryNetwork) -> PolicyLab {
+    let lab = Lab::on_world(world.clone(), network, |_| {});
+    let fetch = ScriptedFetch::new(&lab);
+    for domain in ["sts.com", "sts-alias.com"] {
+        fetch.set(domain, Host::Policy(ROUND_TRIP, enforce(&[&format!("mx.{domain}")])));
+    }
+    PolicyLab::new(lab, fetch)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_question_alone() {
+    let world = world();
+    let fresh = || cold(&world, MemoryNetwork::new(world.clone(), ROUND_TRIP));
+    for (key, reply) in REPLIES {
+        assert_eq!(fresh().ask(key).await, *reply, "{key}");
+    }
+    for (name, rtype, verdict) in VERDICTS {
+        assert_eq!(fresh().lab.verdict(name, *rtype).await, *verdict, "{name} {rtype}");
+    }
+}
+
+/// Every question, each after a moment of its own.
+async fn ask_all(lab: &PolicyLab, mut moment: impl FnMut() -> Duration, when: &str) {
+    let mut questions: Vec<BoxFuture<'_, ()>> = Vec::new();
+    for (key, expected) in REPLIES {
+        let moment = sleep(moment());
+        questions.push(Box::pin(async move {
+            moment.await;
+            assert_eq!(lab.ask(key).await, *expected, "{key}, {when}");
+        }));
+    }
+    for (name, rtype, expected) in VERDICTS {
+        let moment = sleep(moment());
+        questions.push(Box::pin(async move {
+            moment.await;
+            assert_eq!(lab.lab.verdict(name, *rtype).await, *expected, "{name} {rtype}, {when}");
+        }));
+    }
+    join_all(questions).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_questions_at_once_while_packets_overtake_each_other() {
+    let world = world();
+    for seed in 0..SEEDS {
+        let lab = cold(&world, MemoryNetwork::new(world.clone(), ROUND_TRIP).uneven(seed));
+        let mut random = StdRng::seed_from_u64(seed);
+        let moment = || Duration::from_millis(random.random_range(0..200));
+        let when = format!("seed {seed}");
+        join(ask_all(&lab, moment, &when), lab.ask("hostile.com")).await;
+        ask_all(&lab, || Duration::ZERO, &format!("{when}, once more")).await;
+    }
+}
