@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
-use crate::support::fault::{Fault, On};
+use crate::support::fault::{On, catalogue};
 use crate::support::lab::{Lab, NOW, ROUND_TRIP};
 use crate::support::memory::MemoryNetwork;
 use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
@@ -58,8 +58,9 @@ fn zones() -> Vec<Zone> {
             "sts-alias.com",
             "@ MX 10 mx\nmx A 192.0.2.1\n_mta-sts CNAME _mta-sts.hoster.net.\nmta-sts A 192.0.2.9",
         ),
-        // Denies what it just pointed to a signed zone with.
-        unsigned("hostile.com", "@ MX 10 a\n@ MX 20 b\na CNAME mx.hoster.net.\nb CNAME mx.dane.com."),
+        // Points to signed zones, and says something else for other types: see `HOSTILE_TYPES`.
+        unsigned("hostile.com", "@ MX 10 a\n@ MX 20 b\n@ MX 30 mx.c\na CNAME mx.hoster.net.\nb CNAME mx.dane.com.")
+            .records("c DNAME hoster.net.\n_mta-sts CNAME _mta-sts.hoster.net.\nmta-sts CNAME mta-sts.hoster.net."),
     ]
 }
 
@@ -111,12 +112,11 @@ const VERDICTS: &[(&str, RecordType, &str)] = &[
     ("_25._tcp.mx.none.com", TLSA, "secure nxdomain"),
 ];
 
+/// What an attacker answers otherwise than the zone has it.
+const HOSTILE_TYPES: [u16; 4] = [rtype::A, rtype::AAAA, rtype::TXT, rtype::MX];
+
 fn world() -> Arc<World> {
-    let world = World::build(NOW, zones());
-    for (name, denial) in [("a.hostile.com", Fault::ForgedNxDomain), ("b.hostile.com", Fault::ForgedNoData)] {
-        world.inject(On::name(name).qtype(rtype::A), denial);
-    }
-    Arc::new(world)
+    Arc::new(World::build(NOW, zones()))
 }
 
 fn cold(world: &Arc<World>, network: MemoryNetwork) -> PolicyLab {
@@ -162,12 +162,17 @@ async fn ask_all(lab: &PolicyLab, mut moment: impl FnMut() -> Duration, when: &s
 
 #[tokio::test(start_paused = true)]
 async fn all_questions_at_once_while_packets_overtake_each_other() {
-    let world = world();
+    let (world, faults) = (world(), catalogue());
     for seed in 0..SEEDS {
-        let lab = cold(&world, MemoryNetwork::new(world.clone(), ROUND_TRIP).uneven(seed));
         let mut random = StdRng::seed_from_u64(seed);
+        let (what, fault) = &faults[seed as usize % faults.len()];
+        let qtype = HOSTILE_TYPES[random.random_range(0..HOSTILE_TYPES.len())];
+        world.heal();
+        world.inject(On::zone("hostile.com").qtype(qtype), fault.clone());
+        let when = format!("seed {seed}, hostile.com with {what} for type {qtype}");
+
+        let lab = cold(&world, MemoryNetwork::new(world.clone(), ROUND_TRIP).uneven(seed));
         let moment = || Duration::from_millis(random.random_range(0..200));
-        let when = format!("seed {seed}");
         join(ask_all(&lab, moment, &when), lab.ask("hostile.com")).await;
         ask_all(&lab, || Duration::ZERO, &format!("{when}, once more")).await;
     }
