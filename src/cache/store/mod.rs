@@ -45,8 +45,8 @@ use queue::Queue;
 const STORE_DIRECTORY: &str = "store";
 /// First octet of the key of a blob.
 const KEY_BLOB: u8 = b'b';
-/// How long the end of the process waits for the last writes.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for the last writes. Unit tests go on afterwards, with the same files.
+const CLOSE_WAIT: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 2 });
 
 /// Why something is not on disk now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
