@@ -7,14 +7,13 @@ use postseal::dns::{Glance, Lookup};
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, hickory, verdict};
+use crate::support::mail::{STS, USABLE};
 use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
 use crate::support::record::rtype;
 use crate::support::zone::{Denial, Zone};
 
-const TLSA: &str = "TLSA 3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
-
 fn zones() -> Vec<Zone> {
-    let mail = |address: &str| format!("@ MX 10 mx\nmx {address}\n_25._tcp.mx {TLSA}");
+    let mail = |address: &str| format!("@ MX 10 mx\nmx {address}\n_25._tcp.mx {USABLE}");
     let signed = |name: &str| Zone::new(name).signed(13);
     vec![
         Zone::new(".").signed(8),
@@ -23,10 +22,8 @@ fn zones() -> Vec<Zone> {
         signed("hashed.com").denial(Denial::nsec3()).records(&mail("A 192.0.2.1")),
         signed("six.com").records(&mail("AAAA 2001:db8::1")),
         signed("bare.com").records("@ MX 10 mx\nmx A 192.0.2.1"),
-        signed("sts.com").records("@ MX 10 mx\nmx A 192.0.2.1\n_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
-        signed("both.com")
-            .records(&mail("A 192.0.2.1"))
-            .records("_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
+        signed("sts.com").records("@ MX 10 mx\nmx A 192.0.2.1").records(STS),
+        signed("both.com").records(&mail("A 192.0.2.1")).records(STS),
         Zone::new("plain.com").records("mx A 192.0.2.1\nalias CNAME mx.dane.com."),
         signed("aliased.com").records("@ MX 10 mail\nmail CNAME mx.dane.com."),
     ]

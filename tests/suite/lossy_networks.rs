@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::mail::USABLE;
 use crate::support::memory::MemoryNetwork;
 use crate::support::policy_lab::{PolicyLab, ScriptedFetch};
 use crate::support::world::World;
@@ -25,11 +26,7 @@ fn zones() -> Vec<Zone> {
 }
 
 fn dane_domain(name: &str) -> Zone {
-    Zone::new(name).signed(13).records(
-        "@ MX 10 mx
-         mx A 192.0.2.1
-         _25._tcp.mx TLSA 3 1 1 00000000000000000000000000000000000000000000000000000000000000aa",
-    )
+    Zone::new(name).signed(13).records(&format!("@ MX 10 mx\nmx A 192.0.2.1\n_25._tcp.mx {USABLE}"))
 }
 
 fn cold(world: &Arc<World>, network: MemoryNetwork) -> PolicyLab {

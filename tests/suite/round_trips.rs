@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::support::lab::{Lab, ROUND_TRIP};
+use crate::support::mail::{STS, USABLE};
 use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
 use crate::support::zone::{Denial, Zone};
 
-const TLSA: &str = "TLSA 3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
-
 fn mail(text: &str) -> String {
-    format!("@ MX 10 mx\nmx A 192.0.2.1\n{text}").replace("TLSA", TLSA)
+    format!("@ MX 10 mx\nmx A 192.0.2.1\n{text}").replace("TLSA", USABLE)
 }
 
 fn zones() -> Vec<Zone> {
@@ -22,7 +21,7 @@ fn zones() -> Vec<Zone> {
         signed("second.com", 3600),
         signed("short.com", 120),
         signed("third.org", 3600).denial(Denial::nsec3()),
-        signed("both.com", 3600).records("_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
+        signed("both.com", 3600).records(STS),
         Zone::new("bare.com").records(&mail("")),
     ]
 }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::support::fault::{On, catalogue};
 use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::mail::{STS, USABLE};
 use crate::support::memory::MemoryNetwork;
 use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
 use crate::support::record::rtype;
@@ -19,11 +20,10 @@ use crate::support::zone::{Denial, Zone};
 
 /// Orders of events that are tried.
 const SEEDS: u64 = 60;
-const DATA: &str = "TLSA 3 1 1 00000000000000000000000000000000000000000000000000000000000000aa";
 
 fn zones() -> Vec<Zone> {
-    let signed = |name: &str, text: &str| Zone::new(name).signed(13).records(&text.replace("DATA", DATA));
-    let unsigned = |name: &str, text: &str| Zone::new(name).records(&text.replace("DATA", DATA));
+    let signed = |name: &str, text: &str| Zone::new(name).signed(13).records(&text.replace("TLSA", USABLE));
+    let unsigned = |name: &str, text: &str| Zone::new(name).records(&text.replace("TLSA", USABLE));
     let hashed = |name: &str, text: &str| signed(name, text).denial(Denial::nsec3());
     vec![
         Zone::new(".").signed(8),
@@ -32,17 +32,17 @@ fn zones() -> Vec<Zone> {
         // What the others point to.
         signed(
             "hoster.net",
-            "mx A 192.0.2.1\n_25._tcp.mx DATA\nbare A 192.0.2.2\nsix AAAA 2001:db8::1\n_25._tcp.six DATA",
+            "mx A 192.0.2.1\n_25._tcp.mx TLSA\nbare A 192.0.2.2\nsix AAAA 2001:db8::1\n_25._tcp.six TLSA",
         )
-        .records("_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 192.0.2.9"),
-        unsigned("open.net", "mx A 192.0.2.3\n_25._tcp.mx DATA"),
+        .records(STS),
+        unsigned("open.net", "mx A 192.0.2.3\n_25._tcp.mx TLSA"),
         // Aliases at every place.
         signed("abroad.com", "@ MX 10 mail\nmail CNAME mx.hoster.net."),
-        hashed("within.com", "@ MX 10 mail\nmail CNAME mx\nmx A 192.0.2.1\n_25._tcp.mx DATA"),
+        hashed("within.com", "@ MX 10 mail\nmail CNAME mx\nmx A 192.0.2.1\n_25._tcp.mx TLSA"),
         hashed("twice.com", "@ MX 10 mail\nmail CNAME relay\nrelay CNAME mx.hoster.net."),
         signed("six.com", "@ MX 10 mail\nmail CNAME six.hoster.net."),
         signed("bare.com", "@ MX 10 mail\nmail CNAME bare.hoster.net."),
-        signed("own.com", "@ MX 10 mail\nmail CNAME bare.hoster.net.\n_25._tcp.mail DATA"),
+        signed("own.com", "@ MX 10 mail\nmail CNAME bare.hoster.net.\n_25._tcp.mail TLSA"),
         signed("outwards.com", "@ MX 10 mail\nmail CNAME mx.open.net."),
         unsigned("inwards.com", "@ MX 10 mail\nmail CNAME mx.hoster.net."),
         hashed("tlsa-alias.com", "@ MX 10 mx\nmx A 192.0.2.1\n_25._tcp.mx CNAME _25._tcp.mx.hoster.net."),
@@ -50,9 +50,9 @@ fn zones() -> Vec<Zone> {
         hashed("wild.com", "@ MX 10 mx.any\n* CNAME mx.hoster.net."),
         signed("several.com", "@ MX 10 mail\n@ MX 20 mx.hoster.net.\nmail CNAME mx.hoster.net."),
         // None.
-        signed("dane.com", "@ MX 10 mx\nmx A 192.0.2.1\nmx AAAA 2001:db8::2\n_25._tcp.mx DATA"),
+        signed("dane.com", "@ MX 10 mx\nmx A 192.0.2.1\nmx AAAA 2001:db8::2\n_25._tcp.mx TLSA"),
         hashed("none.com", "@ MX 10 mx\nmx A 192.0.2.1"),
-        signed("apex.com", "@ A 192.0.2.1\n_25._tcp DATA"),
+        signed("apex.com", "@ A 192.0.2.1\n_25._tcp TLSA"),
         signed("sts.com", "@ MX 10 mx\nmx A 192.0.2.1\n_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts CNAME mx.hoster.net."),
         unsigned(
             "sts-alias.com",
