@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::fault::{Fault, On};
-use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::lab::{NOW, ROUND_TRIP};
 use crate::support::mail::USABLE;
 use crate::support::memory::MemoryNetwork;
-use crate::support::policy_lab::{PolicyLab, ScriptedFetch};
+use crate::support::policy_lab::PolicyLab;
 use crate::support::world::World;
 use crate::support::zone::{Denial, Zone};
 
@@ -30,9 +30,7 @@ fn dane_domain(name: &str) -> Zone {
 }
 
 fn cold(world: &Arc<World>, network: MemoryNetwork) -> PolicyLab {
-    let lab = Lab::on_world(world.clone(), network, |_| {});
-    let fetch = ScriptedFetch::new(&lab);
-    PolicyLab::new(lab, fetch)
+    PolicyLab::on_world(world, network, [])
 }
 
 #[tokio::test(start_paused = true)]

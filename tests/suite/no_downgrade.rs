@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::fault::{Fault, On, catalogue};
-use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::lab::{NOW, ROUND_TRIP};
 use crate::support::mail::{STS, USABLE};
 use crate::support::memory::MemoryNetwork;
-use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
+use crate::support::policy_lab::{Host, PolicyLab, enforce};
 use crate::support::record::rtype;
 use crate::support::world::World;
 use crate::support::zone::{Denial, Zone};
@@ -29,12 +29,9 @@ fn world(servers: usize) -> Arc<World> {
 }
 
 fn cold(world: &Arc<World>) -> PolicyLab {
-    let lab = Lab::on_world(world.clone(), MemoryNetwork::new(world.clone(), ROUND_TRIP), |_| {});
-    let fetch = ScriptedFetch::new(&lab);
-    for domain in ["sts.com", "both.com"] {
-        fetch.set(domain, Host::Policy(ROUND_TRIP, enforce(&["mx.policy.example"])));
-    }
-    PolicyLab::new(lab, fetch)
+    let policy = Host::Policy(ROUND_TRIP, enforce(&["mx.policy.example"]));
+    let hosts = ["sts.com", "both.com"].map(|domain| (domain, policy.clone()));
+    PolicyLab::on_world(world, MemoryNetwork::new(world.clone(), ROUND_TRIP), hosts)
 }
 
 /// Where faults are tried for one domain.

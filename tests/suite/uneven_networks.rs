@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join, join_all};
+use futures_util::FutureExt;
+use futures_util::future::{join, join_all};
 use hickory_proto::rr::RecordType::{self, A, AAAA, MX, TLSA, TXT};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use crate::support::fault::{On, catalogue};
-use crate::support::lab::{Lab, NOW, ROUND_TRIP};
+use crate::support::lab::{NOW, ROUND_TRIP};
 use crate::support::mail::{STS, USABLE};
 use crate::support::memory::MemoryNetwork;
-use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
+use crate::support::policy_lab::{Host, PolicyLab, enforce};
 use crate::support::record::rtype;
 use crate::support::world::World;
 use crate::support::zone::{Denial, Zone};
@@ -120,12 +121,8 @@ fn world() -> Arc<World> {
 }
 
 fn cold(world: &Arc<World>, network: MemoryNetwork) -> PolicyLab {
-    let lab = Lab::on_world(world.clone(), network, |_| {});
-    let fetch = ScriptedFetch::new(&lab);
-    for domain in ["sts.com", "sts-alias.com"] {
-        fetch.set(domain, Host::Policy(ROUND_TRIP, enforce(&[&format!("mx.{domain}")])));
-    }
-    PolicyLab::new(lab, fetch)
+    let policy = |domain| Host::Policy(ROUND_TRIP, enforce(&[&format!("mx.{domain}")]));
+    PolicyLab::on_world(world, network, ["sts.com", "sts-alias.com"].map(|domain| (domain, policy(domain))))
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,21 +139,17 @@ async fn each_question_alone() {
 
 /// Every question, each after a moment of its own.
 async fn ask_all(lab: &PolicyLab, mut moment: impl FnMut() -> Duration, when: &str) {
-    let mut questions: Vec<BoxFuture<'_, ()>> = Vec::new();
-    for (key, expected) in REPLIES {
+    let replies = REPLIES.iter().map(|(key, expected)| (key.to_string(), lab.ask(key).boxed(), expected));
+    let verdicts = VERDICTS
+        .iter()
+        .map(|(name, rtype, expected)| (format!("{name} {rtype}"), lab.lab.verdict(name, *rtype).boxed(), expected));
+    let questions = replies.chain(verdicts).map(|(what, question, expected)| {
         let moment = sleep(moment());
-        questions.push(Box::pin(async move {
+        async move {
             moment.await;
-            assert_eq!(lab.ask(key).await, *expected, "{key}, {when}");
-        }));
-    }
-    for (name, rtype, expected) in VERDICTS {
-        let moment = sleep(moment());
-        questions.push(Box::pin(async move {
-            moment.await;
-            assert_eq!(lab.lab.verdict(name, *rtype).await, *expected, "{name} {rtype}, {when}");
-        }));
-    }
+            assert_eq!(question.await, *expected, "{what}, {when}");
+        }
+    });
     join_all(questions).await;
 }
 

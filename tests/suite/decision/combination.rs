@@ -5,8 +5,9 @@ use std::time::Duration;
 use postseal::policy::mta_sts::FetchError;
 
 use crate::support::fault::{Fault, On};
-use crate::support::lab::Lab;
+use crate::support::lab::{Lab, ROUND_TRIP};
 use crate::support::mail::{STS, break_hosts, domain, foundation, host};
+use crate::support::memory::MemoryNetwork;
 use crate::support::policy_lab::{Host, PolicyLab, ScriptedFetch, enforce};
 use crate::support::record::rtype;
 use crate::support::zone::Delegation;
@@ -142,18 +143,11 @@ async fn equal_concurrent_queries_share_one_lookup() {
     zones.push(domain("sts.com", false, &[host::INSECURE]).records(STS));
     let lab = Lab::in_memory(zones);
     let fetch = ScriptedFetch::new(&lab);
-    fetch.set("sts.com", Host::Policy(Duration::from_millis(100), enforce(&["mx1.policy.example"])));
+    let policy = Host::Policy(Duration::from_millis(100), enforce(&["mx1.policy.example"]));
+    fetch.set("sts.com", policy.clone());
     let lab = PolicyLab::new(lab, fetch.clone());
-    let alone = {
-        let again = Lab::on_world(
-            lab.lab.world.clone(),
-            crate::support::memory::MemoryNetwork::new(lab.lab.world.clone(), crate::support::lab::ROUND_TRIP),
-            |_| {},
-        );
-        let fetch = ScriptedFetch::new(&again);
-        fetch.set("sts.com", Host::Policy(Duration::from_millis(100), enforce(&["mx1.policy.example"])));
-        PolicyLab::new(again, fetch).measure("sts.com").await.2
-    };
+    let again = MemoryNetwork::new(lab.lab.world.clone(), ROUND_TRIP);
+    let alone = PolicyLab::on_world(&lab.lab.world, again, [("sts.com", policy)]).measure("sts.com").await.2;
     lab.lab.world.take_asked();
     let replies = futures_util::future::join_all((0..50).map(|_| lab.ask("sts.com"))).await;
     assert!(replies.iter().all(|reply| reply == SECURE), "{replies:?}");

@@ -16,6 +16,8 @@ use postseal::policy::reply::render;
 use tokio::time::Instant;
 
 use super::lab::Lab;
+use super::memory::MemoryNetwork;
+use super::world::World;
 
 /// Policy and DNS engine on one world.
 pub struct PolicyLab {
@@ -27,6 +29,18 @@ impl PolicyLab {
     /// Policy files come through `fetch`.
     pub fn new(lab: Lab, fetch: Arc<dyn Fetch>) -> Self {
         Self::with_settings(lab, fetch, EngineSettings::default())
+    }
+
+    /// New engines, which know nothing, on a world that is there, with these policy hosts.
+    pub fn on_world<'a>(
+        world: &Arc<World>,
+        network: MemoryNetwork,
+        hosts: impl IntoIterator<Item = (&'a str, Host)>,
+    ) -> Self {
+        let lab = Lab::on_world(world.clone(), network, |_| {});
+        let fetch = ScriptedFetch::new(&lab);
+        hosts.into_iter().for_each(|(domain, host)| fetch.set(domain, host));
+        Self::new(lab, fetch)
     }
 
     pub fn with_settings(lab: Lab, fetch: Arc<dyn Fetch>, settings: EngineSettings) -> Self {
