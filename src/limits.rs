@@ -285,6 +285,9 @@ pub const DNS_PACED_CLIENTS: usize = 10_000;
 
 // --- Store (design §7).
 
+/// Names in a state directory that are looked at before it is closed to others; there are a dozen of ours.
+pub const STATE_DIRECTORY_ENTRIES: usize = 1_000;
+
 /// Longest key of a stored entry: a next hop in text form, or the name of a blob.
 pub const STORE_KEY_BYTES: usize = 1024;
 /// Largest stored value: a policy of 64 KiB, its lines and names stored beside it, with room to spare.
@@ -340,7 +343,8 @@ pub const SHARED_CLOCK_SKEW: i64 = 5;
 
 // --- Explanations, for people (design §10).
 
-/// Explanations under way at once; each has a resolver of its own that begins at the root.
+/// Explanations under way at once for each user at the control socket, and for HTTP as a whole; each has a resolver of
+/// its own that begins at the root.
 pub const EXPLANATIONS: usize = 4;
 /// Whole explanation without checks of MX hosts: what is not known by then is told as not known.
 pub const EXPLAIN_TIME: Duration = Duration::from_secs(40);

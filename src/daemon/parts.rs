@@ -1,16 +1,15 @@
 //! The engines and what they stand on, put together the same way for the daemon and for a single query.
 
-use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::materials::{MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities};
 use crate::cache::shared::SharedStore;
-use crate::cache::store::{Loaded, LockError, Store};
+use crate::cache::store::{Loaded, LockError, Store, make_state_directory};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, LogLevel};
@@ -193,11 +192,17 @@ fn build_shared(config: &Config, clock: &Clock) -> Result<Option<Arc<SharedStore
     Ok(store.map(Arc::new))
 }
 
-/// For its owner alone. Where that fails the store says so, and the service runs from memory.
+/// For its owner alone, and so is everything that this process makes from then on. Where it cannot be made the store says
+/// so, and the service runs from memory.
 fn make_state_dir(config: &Config) {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
-    if let Err(error) = made {
-        tracing::error!(path = %config.state_dir.display(), %error, "the state directory cannot be made");
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    if let Err(error) = make_state_directory(&config.state_dir) {
+        let path = config.state_dir.display();
+        if config.state_dir.is_dir() {
+            tracing::warn!(%path, %error, "the state directory is open to other users and stays so");
+        } else {
+            tracing::error!(%path, %error, "the state directory cannot be made");
+        }
     }
 }
 

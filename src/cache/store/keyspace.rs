@@ -15,6 +15,7 @@ use std::time::Duration;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 
 use super::fence::{Fence, Stopped};
+use super::files;
 use super::frame::{Body, Census, Change, Frame, Record};
 use super::log::{MaxBySeq, keep_newest, sync_directory};
 use crate::limits::{STORE_BATCH, STORE_OPEN_WAIT, STORE_WRITE_WAIT};
@@ -22,9 +23,9 @@ use crate::limits::{STORE_BATCH, STORE_OPEN_WAIT, STORE_WRITE_WAIT};
 /// Directory of the keyspace in the store's directory.
 pub(super) const KEYSPACE_DIRECTORY: &str = "keyspace";
 /// Where a keyspace is made, so that one under its own name is always complete.
-const NEW_DIRECTORY: &str = "keyspace.new";
+pub(super) const NEW_DIRECTORY: &str = "keyspace.new";
 /// Grows by an octet with each opening and goes when one succeeds: so many starts ended while they read.
-const OPENING_FILE: &str = "keyspace.opening";
+pub(super) const OPENING_FILE: &str = "keyspace.opening";
 /// Starts that may end while they open the keyspace; after that it counts as the cause.
 const OPENINGS: u64 = 3;
 /// Key of the commit mark; sorts before all others.
@@ -226,7 +227,7 @@ impl Drop for Keyspace {
 }
 
 fn note_opening(marker: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().create(true).append(true).open(marker)?.write_all(b".")
+    files::open(marker, fs::OpenOptions::new().create(true).append(true))?.write_all(b".")
 }
 
 /// Makes an empty keyspace, whole or not at all.

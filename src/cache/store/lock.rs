@@ -5,8 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::files;
+
 /// Name of the lock file in the state directory. It stays behind; what counts is the lock on it.
-const LOCK_FILE: &str = "postseal.lock";
+pub(super) const LOCK_FILE: &str = "postseal.lock";
 
 /// Holds the state directory until dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
@@ -53,13 +55,13 @@ impl StateLock {
     /// Takes the lock of `directory`, which is created where it is not there.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
         let failed = |error| LockError::Io { directory: directory.to_owned(), error };
-        fs::create_dir_all(directory).map_err(failed)?;
+        files::make_directory(directory).map_err(failed)?;
         let path = directory.join(LOCK_FILE);
         let (mut file, writable) =
-            match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
+            match files::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false)) {
                 Ok(file) => (file, true),
                 // A read-only file system still takes locks.
-                Err(error) => (File::open(&path).map_err(|_| failed(error))?, false),
+                Err(error) => (files::open_to_read(&path).map_err(|_| failed(error))?, false),
             };
         match file.try_lock() {
             Ok(()) => {}

@@ -9,15 +9,16 @@ use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::files;
 use super::frame::{Body, Census, Found, Frame, Scanner};
 use super::index::Index;
 use crate::limits::STORE_LOG_SLACK;
 
 /// Name of the log in the store's directory.
 pub(super) const LOG_FILE: &str = "policies.log";
-const REWRITE_FILE: &str = "policies.log.new";
+pub(super) const REWRITE_FILE: &str = "policies.log.new";
 /// Name of the file that says how far the log goes.
-const END_FILE: &str = "policies.end";
+pub(super) const END_FILE: &str = "policies.end";
 
 /// What reading the log gave.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub(super) struct LogContents {
 
 /// Reads the log; an absent file is an empty one. Works on a read-only file system.
 pub(super) fn read(directory: &Path) -> io::Result<LogContents> {
-    let file = match File::open(directory.join(LOG_FILE)) {
+    let file = match files::open_to_read(&directory.join(LOG_FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogContents::default()),
         Err(error) => return Err(error),
@@ -100,7 +101,7 @@ impl MaxBySeq for Option<(u64, Census)> {
 ///
 /// The file is written after the log is durable, and not waited for: it may fall behind, and is never ahead.
 pub(super) fn end(directory: &Path) -> Option<u64> {
-    let octets = fs::read(directory.join(END_FILE)).ok()?;
+    let octets = files::read(&directory.join(END_FILE)).ok()?;
     let (seq, sum) = octets.split_first_chunk::<8>()?;
     (sum == crc32fast::hash(seq).to_le_bytes()).then(|| u64::from_le_bytes(*seq))
 }
@@ -120,7 +121,7 @@ impl Log {
     /// Opens the log, of which the first `bytes` octets are kept, or creates it.
     pub fn open(directory: &Path, bytes: u64) -> io::Result<Self> {
         let path = directory.join(LOG_FILE);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = files::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
         file.set_len(bytes)?;
         let end = open_end(directory);
         sync_directory(directory)?;
@@ -133,7 +134,7 @@ impl Log {
         frames: impl Iterator<Item = io::Result<std::borrow::Cow<'a, Frame>>>,
     ) -> io::Result<Self> {
         let path = directory.join(REWRITE_FILE);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = files::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(true))?;
         let mut writer = BufWriter::new(&file);
         let (mut bytes, mut last) = (0, 0);
         for frame in frames {
@@ -191,7 +192,7 @@ impl Log {
     /// Leaves out everything that `index` does not name. Nothing, where the log turns out to be damaged: then
     /// it is still as it was.
     pub fn compact(&self, index: &Index, commit: Frame) -> io::Result<Option<Self>> {
-        let mut scanner = Scanner::new(BufReader::new(File::open(self.directory.join(LOG_FILE))?));
+        let mut scanner = Scanner::new(BufReader::new(files::open_to_read(&self.directory.join(LOG_FILE))?));
         let mut kept = 0;
         let alive = std::iter::from_fn(|| {
             loop {
@@ -219,7 +220,7 @@ impl Log {
 }
 
 fn open_end(directory: &Path) -> Option<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(directory.join(END_FILE)).ok()
+    files::open(&directory.join(END_FILE), OpenOptions::new().write(true).create(true).truncate(false)).ok()
 }
 
 /// Makes names in a directory durable.

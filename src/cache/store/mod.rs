@@ -13,6 +13,7 @@ mod alike;
 mod alone;
 mod branches;
 mod fence;
+mod files;
 mod frame;
 mod index;
 mod keyspace;
@@ -24,6 +25,7 @@ mod recover;
 mod writer;
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -33,10 +35,11 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub use branches::Loaded;
+pub use files::make_state_directory;
 pub use lock::{LockError, StateLock};
 pub use recover::Report;
 
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, UnixTime};
 use crate::limits::STORE_SAVE_WAIT;
 use crate::telemetry::metrics::{STORE_LOST, STORE_MOVED_ASIDE};
 use queue::Queue;
@@ -85,6 +88,7 @@ impl Store {
     /// The only error is that another process has the directory: whatever is wrong with the disk or the
     /// files is logged, and the store begins with what can be read.
     pub fn open(state: &Path, clock: Clock) -> Result<(Self, Loaded), LockError> {
+        files::clear(&state.join(lock::LOCK_FILE), false, clock.wall());
         let lock = match StateLock::take(state) {
             Ok(lock) => Some(lock),
             Err(held @ LockError::Held { .. }) => return Err(held),
@@ -94,9 +98,10 @@ impl Store {
             }
         };
         let store = state.join(STORE_DIRECTORY);
+        settle(&store, clock.wall());
         // A new store has nothing to be read. Making it waits for the disk some thirty times; the writer does that
         // while the first questions are answered.
-        let is_new = matches!(std::fs::exists(&store), Ok(false));
+        let is_new = std::fs::symlink_metadata(&store).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let opened = (!is_new).then(|| quick::open(&store, clock.wall()));
         let (sorted, report, copies) = match opened {
             Some(opened) => {
@@ -197,6 +202,21 @@ impl Drop for Store {
         // The writer sends nothing; it hangs up when it has ended.
         let _ = self.ended.lock().recv_timeout(CLOSE_WAIT);
     }
+}
+
+/// Before anything of the store is opened: what is not as we make it is put away, and all is closed to others. Whatever
+/// stands in the store's own place and is no directory is moved aside by `recover`.
+fn settle(store: &Path, now: UnixTime) {
+    if !files::is_directory(store) {
+        return;
+    }
+    for name in [log::LOG_FILE, log::REWRITE_FILE, log::END_FILE, keyspace::OPENING_FILE] {
+        files::clear(&store.join(name), false, now);
+    }
+    for name in [keyspace::KEYSPACE_DIRECTORY, keyspace::NEW_DIRECTORY] {
+        files::clear(&store.join(name), true, now);
+    }
+    files::close_all(store, DEPTH);
 }
 
 fn blob_key(name: &str) -> Vec<u8> {

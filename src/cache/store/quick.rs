@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::branches::Sorted;
+use super::files;
 use super::frame::{Census, Change, Record};
 use super::index::Index;
 use super::keyspace::{KEYSPACE_DIRECTORY, Keyspace, Outline};
@@ -38,8 +39,8 @@ pub(super) enum Opening {
 /// Opens the store's directory. Blocks for as long as reading takes.
 pub(super) fn open(store: &Path, now: UnixTime) -> Opened {
     let log = store.join(LOG_FILE);
-    let is_usual =
-        fs::metadata(&log).is_ok_and(|log| log.len() <= STORE_QUICK_BYTES) && store.join(KEYSPACE_DIRECTORY).is_dir();
+    let is_usual = fs::metadata(&log).is_ok_and(|log| log.len() <= STORE_QUICK_BYTES)
+        && files::is_directory(&store.join(KEYSPACE_DIRECTORY));
     let end = if is_usual { log::end(store) } else { None };
     match end.map(|end| (end, read(&log))) {
         Some((end, Ok(Some((whole, sorted))))) if whole.seq >= end => {
@@ -75,7 +76,7 @@ pub(super) struct Whole {
 
 /// Reads the log; nothing where it is not whole up to a last commit mark that agrees with it.
 fn read(log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
-    let octets = fs::read(log)?;
+    let octets = files::read(log)?;
     let hasher = RandomState::new();
     let mut index = Index::new(hasher.clone());
     let (mut puts, mut removed, mut last) = (Vec::new(), Vec::new(), None);

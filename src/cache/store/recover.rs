@@ -10,6 +10,7 @@ use std::hash::RandomState;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files;
 use super::frame::{Body, Census, Frame};
 use super::index::Index;
 use super::keyspace::{Damage, Keyspace, KeyspaceContents, KeyspaceError};
@@ -18,7 +19,7 @@ use crate::clock::UnixTime;
 use crate::limits::STORE_MOVED_ASIDE;
 
 /// In the names of what was moved aside, before the time.
-const DAMAGED: &str = "damaged-";
+pub(super) const DAMAGED: &str = "damaged-";
 
 /// Both copies, ready for writing.
 pub(super) struct Copies {
@@ -157,10 +158,10 @@ fn bring_up(
     opened: Option<Result<Keyspace, KeyspaceError>>,
     found: &mut Findings,
 ) -> Result<Copies, Unwritable> {
-    if fs::metadata(store).is_ok_and(|there| !there.is_dir()) {
+    if fs::symlink_metadata(store).is_ok_and(|there| !there.is_dir()) {
         start_empty(store, now, &mut found.report)?;
     }
-    fs::create_dir_all(store)?;
+    files::make_directory(store)?;
     let mut log = log::read(store)?;
     found.report.damaged += log.damaged;
     found.merge(std::mem::take(&mut log.newest), log.commit);
@@ -186,7 +187,7 @@ fn bring_up(
     if found.is_empty() && (keyspace.is_none() || log.bytes > 0) {
         drop(keyspace.take());
         start_empty(store, now, &mut found.report)?;
-        fs::create_dir_all(store)?;
+        files::make_directory(store)?;
         log = LogContents::default();
     }
     found.report.restored = missing.in_log;
