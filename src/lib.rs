@@ -11,10 +11,11 @@
 //!
 //! Around it: [`daemon`] wires and ends everything, [`cli`] holds one file per command, [`config`] the
 //! settings, [`postfix`] what Postfix must be told, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
-//! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`telemetry`] logs and metrics.
+//! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`caller`] who is at the other end of a Unix socket, [`telemetry`] logs and metrics.
 
 pub mod addresses;
 pub mod cache;
+pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -11,7 +11,7 @@ use super::{fail, print};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Sources};
 use crate::control::client::{ClientError, encode};
-use crate::control::explanations::{Explanation, Style, Verdict, render};
+use crate::control::explanations::{Explanation, Style, Verdict, Whose, render};
 use crate::daemon::{self, Parts};
 
 /// Explain the policy of one next hop.
@@ -81,7 +81,7 @@ impl Explain {
     async fn look(&self, config: &Config, environment: &Environment) -> Result<Explanation, AskError> {
         let map = daemon::map_options(config, &self.map).ok_or_else(|| AskError::NoMap(self.map.clone()))?;
         let parts = Parts::for_one_query(config, environment, Clock::system())?;
-        Ok(parts.explanations().explain(&self.domain, &self.map, &map, self.check_mx).await?)
+        Ok(parts.explanations().explain(Whose::User(None), &self.domain, &self.map, &map, self.check_mx).await?)
     }
 
     async fn ask_daemon(&self, config: &Config) -> Result<Explanation, AskError> {

@@ -50,7 +50,7 @@ enum Command {
     Dump(dump::Dump),
     /// Print the cached policies as a Postfix texthash map.
     Export,
-    /// Forget one domain, or everything, in memory and on disk.
+    /// Forget one domain, or everything with --all, in memory and on disk.
     Purge(purge::Purge),
     /// Check the configuration and print every effective value with its origin.
     CheckConfig,

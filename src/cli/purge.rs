@@ -10,18 +10,23 @@ use super::{fail, print};
 use crate::config::Sources;
 use crate::control::client::encode;
 
-/// Forget one domain, or everything, in memory and on disk.
+/// Forget one domain, or everything with --all, in memory and on disk.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(super) struct Purge {
-    /// A domain, `domain:port`, `[host]` or `[host]:port`; without it everything goes.
+    /// A domain, `domain:port`, `[host]` or `[host]:port`.
     domain: Option<String>,
+
+    /// Everything: every policy that is held is gone until it can be fetched again.
+    #[arg(long)]
+    all: bool,
 }
 
 impl Purge {
     pub(super) fn run(&self, sources: &Sources) -> ExitCode {
         let target = match &self.domain {
             Some(domain) => format!("/purge?key={}", encode(domain)),
-            None => "/purge".to_owned(),
+            None => format!("/purge?all={}", u8::from(self.all)),
         };
         match ask_daemon(sources, Method::POST, &target) {
             Ok(body) => print(&body),

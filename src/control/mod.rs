@@ -6,6 +6,7 @@
 pub mod client;
 pub mod explanations;
 pub mod listing;
+pub mod purge;
 pub mod report;
 mod routes;
 mod server;

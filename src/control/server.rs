@@ -6,14 +6,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Operations, SOCKET_NAME, routes};
+use crate::caller::{Caller, own_uid};
 use crate::clock::Clock;
-use crate::http::serve_connection;
+use crate::http::{Text, serve_connection};
 use crate::limits;
 use crate::telemetry::metrics::CONNECTIONS;
 use crate::telemetry::repeats::Occasionally;
@@ -77,7 +79,7 @@ pub async fn run<O: Operations>(
 ) {
     let places = Arc::new(Semaphore::new(limits::CONTROL_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let unaccepted = Occasionally::default();
+    let (unaccepted, refused) = (Occasionally::default(), Occasionally::default());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -95,13 +97,29 @@ pub async fn run<O: Operations>(
                 continue;
             }
         };
+        let caller = Caller::of(&stream);
+        let may = caller.may_operate(own_uid());
+        if !may && let Some(held_back) = refused.may_say(clock.instant()) {
+            let (uid, pid) = (caller.uid, caller.pid);
+            tracing::warn!(
+                uid,
+                pid,
+                held_back,
+                "refused at the control socket: {caller} is neither root nor this user"
+            );
+        }
         let (operations, clock) = (operations.clone(), clock.clone());
         let open = metrics::gauge!(CONNECTIONS, "listener" => "control");
         open.increment(1.0);
         connections.spawn(async move {
             let serve = serve_connection(stream, false, move |head| {
                 let (operations, clock) = (operations.clone(), clock.clone());
-                async move { routes::respond(&*operations, &clock, &head).await }
+                async move {
+                    if !may {
+                        return Text::plain(StatusCode::FORBIDDEN, "for root and postseal's own user alone\n");
+                    }
+                    routes::respond(&*operations, &clock, &head, caller).await
+                }
             });
             let _ = timeout(limits::CONTROL_CONNECTION_TIME, serve).await;
             open.decrement(1.0);

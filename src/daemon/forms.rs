@@ -1,17 +1,21 @@
 //! The operator's forms of the socketmap (design §10), for tools made for postfix-tlspol: `JSON <domain>` from
-//! this machine; `DUMP`, `EXPORT` and `PURGE` from Unix sockets, whose permissions say who may.
+//! this machine; `DUMP`, `EXPORT` and `PURGE` from Unix sockets, and only of root and the daemon's own user: whoever may
+//! ask for a policy may not for that erase all of them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::service::Shared;
+use crate::caller::Caller;
 use crate::config::MapOptions;
+use crate::control::purge::Purge;
 use crate::control::{listing, report};
 use crate::names::NextHop;
 use crate::socketmap::{Answer, Peer, Reply, Request};
 
-/// What is asked for, where the peer may ask it; to all others there is no such map.
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Json,
     Dump,
@@ -19,26 +23,58 @@ pub(super) enum Form {
     Purge,
 }
 
+/// What becomes of a request whose name is no map's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A form, by somebody who may ask it; the caller where it is one of those that only a few may.
+    May(Form, Caller),
+    /// A form, by a local user who may not.
+    MayNot(Form, Caller),
+    /// No form, or from where there is none: an unknown map.
+    Nothing,
+}
+
 impl Form {
-    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
-        let known =
-            [(&b"JSON"[..], Self::Json), (b"DUMP", Self::Dump), (b"EXPORT", Self::Export), (b"PURGE", Self::Purge)];
-        let (_, form) = known.into_iter().find(|(name, _)| request.name.eq_ignore_ascii_case(name))?;
-        let allowed = match form {
-            Self::Json => matches!(request.peer, Peer::Unix | Peer::Loopback),
-            Self::Dump | Self::Export | Self::Purge => request.peer == Peer::Unix,
-        };
-        allowed.then_some(form)
+    const ALL: [Self; 4] = [Self::Json, Self::Dump, Self::Export, Self::Purge];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Dump => "DUMP",
+            Self::Export => "EXPORT",
+            Self::Purge => "PURGE",
+        }
+    }
+
+    /// `own` is the user that this process runs as.
+    pub(super) fn of(request: &Request<'_>, own: u32) -> Asked {
+        let is_asked = |form: &Self| request.name.eq_ignore_ascii_case(form.name().as_bytes());
+        let Some(form) = Self::ALL.into_iter().find(is_asked) else { return Asked::Nothing };
+        match (form, request.peer) {
+            (Self::Json, Peer::Unix(caller)) => Asked::May(form, caller),
+            (Self::Json, Peer::Loopback) => Asked::May(form, Caller::default()),
+            (Self::Dump | Self::Export | Self::Purge, Peer::Unix(caller)) if caller.may_operate(own) => {
+                Asked::May(form, caller)
+            }
+            (Self::Dump | Self::Export | Self::Purge, Peer::Unix(caller)) => Asked::MayNot(form, caller),
+            (_, Peer::Loopback | Peer::Remote) => Asked::Nothing,
+        }
     }
 
     /// `map` is the one that listings show.
-    pub(super) fn answer(self, request: &Request<'_>, shared: Arc<Shared>, map: MapOptions) -> Answer {
+    pub(super) fn answer(self, request: &Request<'_>, caller: Caller, shared: Arc<Shared>, map: MapOptions) -> Answer {
         let now = shared.clock.stamp();
         match self {
             Self::Json => json(request.key, shared, map),
-            Self::Dump => text(listing::lines(&listing::rows(&shared.policy, &map, now))),
-            Self::Export => text(listing::export(&shared.policy, &map, now)),
-            Self::Purge => purge(request.key, shared),
+            Self::Dump => {
+                listing::told_everything("DUMP", caller);
+                text(listing::lines(&listing::rows(&shared.policy, &map, now)))
+            }
+            Self::Export => {
+                listing::told_everything("EXPORT", caller);
+                text(listing::export(&shared.policy, &map, now))
+            }
+            Self::Purge => purge(request.key, caller, shared),
         }
     }
 }
@@ -65,17 +101,17 @@ fn plain_json(value: &impl serde::Serialize) -> Reply {
 }
 
 /// `OK` once it would survive a crash.
-fn purge(key: &[u8], shared: Arc<Shared>) -> Answer {
-    if key.is_empty() {
-        shared.policy.cache().clear();
-    } else {
-        match NextHop::parse(key) {
-            Ok(hop) => drop(shared.policy.cache().remove(&hop)),
+fn purge(key: &[u8], caller: Caller, shared: Arc<Shared>) -> Answer {
+    let wanted = match key {
+        // As postfix-tlspol's own tool says "everything".
+        [] => Purge::All,
+        key => match Purge::of(key) {
+            Ok(wanted) => wanted,
             Err(error) => return text(format!("ERROR: {error}\n")),
-        }
-    }
+        },
+    };
     Answer::Later(Box::pin(async move {
-        shared.policy.cache().settle().await;
+        wanted.run(&shared.policy, caller).await;
         Reply::plain(Bytes::from_static(b"OK\n"), true)
     }))
 }
@@ -87,20 +123,26 @@ mod tests {
 
     #[test]
     fn who_may_ask_what() {
-        for (name, unix, loopback, remote) in [
-            ("JSON", true, true, false),
-            ("json", true, true, false),
-            ("DUMP", true, false, false),
-            ("EXPORT", true, false, false),
-            ("PURGE", true, false, false),
-            ("QUERY", false, false, false),
-            ("", false, false, false),
+        const OWN: u32 = 998;
+        let unix = |uid| Peer::Unix(Caller { uid, pid: Some(7) });
+        let peers = [unix(Some(0)), unix(Some(OWN)), unix(Some(65_534)), unix(None), Peer::Loopback, Peer::Remote];
+        for (name, expected) in [
+            ("JSON", "yyyyy-"),
+            ("json", "yyyyy-"),
+            ("DUMP", "yynn--"),
+            ("dump", "yynn--"),
+            ("EXPORT", "yynn--"),
+            ("PURGE", "yynn--"),
+            ("QUERY", "------"),
+            ("", "------"),
         ] {
-            for (peer, allowed) in [(Peer::Unix, unix), (Peer::Loopback, loopback), (Peer::Remote, remote)] {
-                let received = Clock::system().stamp();
-                let request = Request { name: name.as_bytes(), key: b"", peer, received };
-                assert_eq!(Form::of(&request).is_some(), allowed, "{name} from {peer:?}");
-            }
+            let received = Clock::system().stamp();
+            let of = |peer| match Form::of(&Request { name: name.as_bytes(), key: b"", peer, received }, OWN) {
+                Asked::May(..) => 'y',
+                Asked::MayNot(..) => 'n',
+                Asked::Nothing => '-',
+            };
+            assert_eq!(peers.map(of).iter().collect::<String>(), expected, "{name}");
         }
     }
 }

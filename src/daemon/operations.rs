@@ -8,7 +8,7 @@ use super::service::Lookups;
 use super::status::Status;
 use crate::config::MapOptions;
 use crate::control::Operations;
-use crate::control::explanations::{Explanations, Form};
+use crate::control::explanations::{Explanations, Form, Whose};
 use crate::http::{Explains, Pages, Text, status};
 use crate::policy;
 
@@ -51,7 +51,7 @@ impl Explains for OverHttp {
         let map = self.lookups.map(USUAL_MAP.as_bytes()).map(|map| map.options).unwrap_or_default();
         let explanations = Arc::clone(&self.explanations);
         let form = if json { Form::Json } else { Form::Text };
-        Box::pin(async move { explanations.page(&key, USUAL_MAP, &map, (form, false)).await })
+        Box::pin(async move { explanations.page(Whose::Loopback, &key, USUAL_MAP, &map, (form, false)).await })
     }
 }
 

@@ -8,9 +8,10 @@ use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::forms::Form;
+use super::forms::{Asked, Form};
 use super::maps::{Map, Maps};
 use super::status::Status;
+use crate::caller::own_uid;
 use crate::clock::{Clock, Instant};
 use crate::http::{Scope, respond, serve_connection};
 use crate::limits;
@@ -19,6 +20,7 @@ use crate::policy::decision::Decision;
 use crate::policy::{self, reply};
 use crate::socketmap::{Answer, BoxFuture, Reply, Request, Rewound, Service};
 use crate::telemetry::metrics as names;
+use crate::telemetry::repeats::Occasionally;
 
 /// Why a reply that Postfix would not read is not sent.
 const TOO_LONG: &str = "reply too long";
@@ -32,6 +34,9 @@ pub(super) struct Lookups {
     unknown_map: Counter,
     /// Runs what has to be looked up.
     engines: Handle,
+    own_uid: u32,
+    /// Lines about forms that were refused.
+    refused: Occasionally,
 }
 
 /// What lookups and forms stand on.
@@ -54,6 +59,8 @@ impl Lookups {
             not_a_destination: other("not-a-destination"),
             unknown_map: other("perm"),
             engines: Handle::current(),
+            own_uid: own_uid(),
+            refused: Occasionally::default(),
         }
     }
 
@@ -71,6 +78,31 @@ impl Lookups {
         Answer::Later(Box::pin(async { task.await.unwrap_or_else(|_| Reply::temporary("stopping")) }))
     }
 
+    /// What is asked under a name that is no map's.
+    fn other(&self, request: &Request<'_>) -> Answer {
+        match Form::of(request, self.own_uid) {
+            Asked::May(form, caller) => {
+                let usual = self.map(b"QUERY").map(|map| map.options).unwrap_or_default();
+                match form.answer(request, caller, self.shared.clone(), usual) {
+                    Answer::Later(reply) => self.where_engines_live(reply),
+                    at_once => at_once,
+                }
+            }
+            Asked::MayNot(form, caller) => {
+                let form = form.name();
+                if let Some(held_back) = self.refused.may_say(self.shared.clock.instant()) {
+                    let (uid, pid) = (caller.uid, caller.pid);
+                    tracing::warn!(form, uid, pid, held_back, "{form} refused to {caller}, neither root nor this user");
+                }
+                Answer::Now(Reply::permanent(&format!("{form} is for root and postseal's own user alone")))
+            }
+            Asked::Nothing => {
+                self.unknown_map.increment(1);
+                Answer::Now(Reply::unknown_map(request.name))
+            }
+        }
+    }
+
     /// Replaces the maps, from the next query on.
     pub(super) fn set_maps(&self, maps: Maps) {
         *self.maps.write() = Arc::new(maps);
@@ -80,15 +112,7 @@ impl Lookups {
 impl Service for Lookups {
     fn answer(&self, request: Request<'_>, reply: &mut String) -> Answer {
         let Some(map) = self.map(request.name) else {
-            if let Some(form) = Form::of(&request) {
-                let usual = self.map(b"QUERY").map(|map| map.options).unwrap_or_default();
-                return match form.answer(&request, self.shared.clone(), usual) {
-                    Answer::Later(reply) => self.where_engines_live(reply),
-                    at_once => at_once,
-                };
-            }
-            self.unknown_map.increment(1);
-            return Answer::Now(Reply::unknown_map(request.name));
+            return self.other(&request);
         };
         let Ok(hop) = NextHop::parse(request.key) else {
             self.not_a_destination.increment(1);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::caller::Caller;
 use crate::clock::Stamp;
 use crate::limits;
 
@@ -22,7 +23,7 @@ pub struct Request<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A Unix socket: whoever the file's permissions let in.
-    Unix,
+    Unix(Caller),
     /// This machine.
     Loopback,
     /// Another machine.
@@ -139,7 +140,7 @@ mod tests {
             (b"", b"", b""),
             (b" x", b"", b"x"),
         ] {
-            let request = Request::parse(payload, Peer::Unix, Clock::system().stamp());
+            let request = Request::parse(payload, Peer::Loopback, Clock::system().stamp());
             assert_eq!((request.name, request.key), (name, key));
         }
     }

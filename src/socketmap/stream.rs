@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::request::Peer;
+use crate::caller::Caller;
 
 /// A connection of either kind.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Stream {
     /// Where it comes from; an address that cannot be told counts as remote.
     pub fn peer(&self) -> Peer {
         match self {
-            Self::Unix(_) => Peer::Unix,
+            Self::Unix(stream) => Peer::Unix(Caller::of(stream)),
             Self::Tcp(stream) => match stream.peer_addr() {
                 Ok(address) if address.ip().to_canonical().is_loopback() => Peer::Loopback,
                 _ => Peer::Remote,

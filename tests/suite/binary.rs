@@ -14,13 +14,13 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_postseal");
 
 /// A daemon in a directory of its own that can reach no server: its only root server is a closed port.
-struct Daemon {
-    directory: TempDir,
-    process: Child,
+pub(super) struct Daemon {
+    pub(super) directory: TempDir,
+    pub(super) process: Child,
     log: BufReader<std::process::ChildStderr>,
 }
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 state-dir = "state"
 [socketmap]
 listen = ["unix:map.sock", "127.0.0.1:0"]
@@ -44,20 +44,20 @@ strict-testing = true
 
 const HINTS: &str = ". 3600 IN NS ns.root.\nns.root. 3600 IN A 127.0.0.1\n";
 
-fn directory_with(config: &str) -> TempDir {
+pub(super) fn directory_with(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("postseal.toml"), config).expect("written");
     std::fs::write(directory.path().join("hints"), HINTS).expect("written");
     directory
 }
 
-fn command(directory: &Path, arguments: &[&str]) -> Command {
+pub(super) fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["--config", "postseal.toml"]).args(arguments).current_dir(directory).env_clear();
     command
 }
 
-fn run(directory: &Path, arguments: &[&str]) -> Output {
+pub(super) fn run(directory: &Path, arguments: &[&str]) -> Output {
     command(directory, arguments).output().expect("ran")
 }
 
@@ -75,31 +75,39 @@ fn run_for_10_s(directory: &Path, argument: &str) -> (bool, String) {
 }
 
 impl Daemon {
-    fn start() -> Self {
-        let directory = directory_with(CONFIG);
+    pub(super) fn start() -> Self {
+        Self::start_in(directory_with(CONFIG))
+    }
+
+    pub(super) fn start_in(directory: TempDir) -> Self {
         let mut process = command(directory.path(), &[]).stderr(Stdio::piped()).spawn().expect("started");
         let log = BufReader::new(process.stderr.take().expect("piped"));
         Self { directory, process, log }
     }
 
     /// Waits for a log line with this message and gives its `address`, if it has one.
-    fn wait_for(&mut self, message: &str) -> String {
+    pub(super) fn wait_for(&mut self, message: &str) -> String {
+        self.wait_for_line(message)["address"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for a log line with this message.
+    pub(super) fn wait_for_line(&mut self, message: &str) -> serde_json::Value {
         let mut line = String::new();
         loop {
             line.clear();
             assert_ne!(self.log.read_line(&mut line).expect("log"), 0, "ended before \"{message}\"");
             let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
             if event["message"].as_str().is_some_and(|text| text.contains(message)) {
-                return event["address"].as_str().unwrap_or_default().to_owned();
+                return event;
             }
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn ask(&self, request: &str) -> String {
+    pub(super) fn ask(&self, request: &str) -> String {
         let mut stream = UnixStream::connect(self.path("map.sock")).expect("connected");
         write!(stream, "{}:{request},", request.len()).expect("sent");
         let mut reply = vec![0; 4096];
@@ -109,12 +117,12 @@ impl Daemon {
         text.trim_end_matches(',').to_owned()
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
     }
 
-    fn stop(mut self) -> (bool, Duration) {
+    pub(super) fn stop(mut self) -> (bool, Duration) {
         let asked = Instant::now();
         self.signal("TERM");
         let status = self.process.wait().expect("ended");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "telemetry"];
+const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "caller", "telemetry"];
 
 /// Each module and what it may use besides the leaves.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", &[]),
     ("addresses", &[]),
+    ("caller", &[]),
     ("telemetry", &[]),
 ];
 

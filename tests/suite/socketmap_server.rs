@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use postseal::caller::own_uid;
 use postseal::clock::Clock;
 use postseal::config::Listen;
 use postseal::socketmap::{Answer, BoxFuture, Listener, Peer, Reply, Request, Rewound, Server, Service, Threads, run};
@@ -38,7 +39,9 @@ impl Service for Scripted {
                 }))
             }
             b"big" => Answer::Now(Reply::ok(&"x".repeat(90_000))),
-            b"DUMP" if request.peer == Peer::Unix => Answer::Now(Reply::plain(Bytes::from_static(b"all\n"), true)),
+            b"DUMP" if matches!(request.peer, Peer::Unix(caller) if caller.may_operate(own_uid())) => {
+                Answer::Now(Reply::plain(Bytes::from_static(b"all\n"), true))
+            }
             name => Answer::Now(Reply::unknown_map(name)),
         }
     }
