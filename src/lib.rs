@@ -11,7 +11,8 @@
 //!
 //! Around it: [`daemon`] wires and ends everything, [`cli`] holds one file per command, [`config`] the
 //! settings, [`postfix`] what Postfix must be told, [`limits`] every bound with its reason, [`clock`] the only reader of time, [`names`] the
-//! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`caller`] who is at the other end of a Unix socket, [`telemetry`] logs and metrics.
+//! names that were parsed and can be trusted, [`addresses`] which addresses a stranger may name, [`caller`] who is at the other end of a Unix socket,
+//! [`places`] who makes room where all connections are taken, [`telemetry`] logs and metrics.
 
 pub mod addresses;
 pub mod cache;
@@ -26,6 +27,7 @@ pub mod http;
 pub mod limits;
 pub mod listener;
 pub mod names;
+pub mod places;
 pub mod policy;
 pub mod postfix;
 pub mod resolver;

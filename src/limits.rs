@@ -236,6 +236,15 @@ pub const SOCKETMAP_SLOW: Duration = Duration::from_secs(30);
 pub const SOCKETMAP_TICK: Duration = Duration::from_secs(5);
 /// Threads that serve connections; a core answers some hundred thousand requests a second.
 pub const SOCKETMAP_THREADS: usize = 4;
+/// How long a connection that just came has before it must make room because it never asked anything: a client sends its
+/// request as soon as it is connected.
+pub const PLACE_GRACE: Duration = Duration::from_millis(20);
+/// A newcomer is made to wait for that no more often than this; otherwise whoever is idle longest goes.
+pub const PLACE_GRACE_PAUSE: Duration = Duration::from_millis(100);
+/// Connections beyond the limit that were told to leave and have not gone yet.
+pub const PLACES_LEAVING: usize = 64;
+/// At the end, how long is looked for requests that were sent before, but not read yet.
+pub const SOCKETMAP_LAST_LOOK: Duration = Duration::from_millis(50);
 /// Pause after a connection could not be accepted (out of descriptors): time for others to end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel holds until they are accepted.
@@ -419,10 +428,13 @@ pub const SMTP_REPLY_LINES: usize = 100;
 
 // --- The process.
 
-/// How long lookups that are under way may go on after SIGTERM; the rest of 10 s is for the store.
-pub const DRAIN: Duration = Duration::from_secs(6);
-/// How long the store may take to write what is queued, after that.
-pub const FLUSH: Duration = Duration::from_secs(1);
+/// How long lookups that are under way may go on after SIGTERM; what is not done by then gets TEMP.
+pub const DRAIN: Duration = Duration::from_secs(9);
+/// How long those replies may take to be sent.
+pub const LAST_REPLIES: Duration = Duration::from_millis(200);
+/// How long the store may take after that to write what is queued; the whole end takes less than 10 s. What was queued
+/// when the end began is written meanwhile.
+pub const FLUSH: Duration = Duration::from_millis(500);
 /// How often the main task shows that it turns.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to reach the root, in upkeep intervals.

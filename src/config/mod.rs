@@ -3,6 +3,7 @@
 //! In: a TOML file, the environment, flags. Out: a [`Config`] whose every value was parsed and is in range, or
 //! a [`ConfigError`] that names file, key and what would be right. Never binds, never opens what a path names.
 
+mod changes;
 mod error;
 mod fields;
 mod keys;
@@ -15,6 +16,7 @@ mod state_dir;
 mod tree;
 mod values;
 
+pub use changes::Fixed;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind};
 pub use maps::{MapOptions, ReportLevel};

@@ -80,7 +80,8 @@ fn origin(figment: &Figment, value: &Value) -> String {
     figment.get_metadata(value.tag()).map_or_else(|| "default".to_owned(), |metadata| metadata.name.to_string())
 }
 
-fn toml(value: &Value) -> String {
+/// A value as TOML; passwords in URLs are left out.
+pub(super) fn toml(value: &Value) -> String {
     match value {
         Value::String(_, text) => quoted(&without_password(text)),
         Value::Char(_, letter) => quoted(&letter.to_string()),

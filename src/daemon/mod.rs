@@ -42,7 +42,7 @@ use self::reload::Reload;
 use self::service::Lookups;
 use self::status::Status;
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Listen, MapOptions, Sources};
+use crate::config::{Config, Environment, Fixed, Listen, MapOptions, Sources};
 use crate::control::{self, ControlSocket};
 use crate::http::Pages;
 use crate::http::status::Listening;
@@ -61,6 +61,7 @@ pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
 pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.instant();
+    let fixed = Fixed::of(&sources).unwrap_or_default();
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
     let status = Arc::new(Status::new(exporter, &config, parts.clone(), clock.clone()));
     let maps = Maps::new(&config.maps);
@@ -77,7 +78,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let notifier = Notifier::new(&sources.environment);
     notifier.ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), started_in = ?clock.instant().duration_since(started), "ready");
-    let reload = Reload { sources, log, lookups, parts: parts.clone(), clock: clock.clone() };
+    let reload = Reload { sources, log, lookups: lookups.clone(), parts: parts.clone(), clock: clock.clone(), fixed };
     let ended = tokio::select! {
         () = signals.wait_for_end(&reload, &notifier) => Ok(()),
         Some(_) = servers.join_next() => Err(StartError::Ended),
@@ -93,10 +94,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     notifier.stopping();
     status.set_stopping();
     stop.send_replace(true);
-    let drained = timeout(limits::DRAIN, async { while servers.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!("lookups still under way after {:?}: left unanswered", limits::DRAIN);
-    }
+    drain(&mut servers, &lookups, &parts).await;
     if let Some(kept) = &parts.kept
         && !matches!(timeout(limits::FLUSH, kept.store.flush()).await, Ok(Ok(())))
     {
@@ -104,6 +102,21 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     }
     tracing::info!("stopped");
     ended
+}
+
+/// Everything that was asked gets its reply: what is not known in time, that it is not known yet. What is queued for the
+/// disk is written meanwhile.
+async fn drain(servers: &mut JoinSet<()>, lookups: &Lookups, parts: &Parts) {
+    if let Some(kept) = &parts.kept {
+        let store = kept.store.clone();
+        tokio::spawn(async move { store.flush().await.ok() });
+    }
+    let mut ended = std::pin::pin!(async { while servers.join_next().await.is_some() {} });
+    if timeout(limits::DRAIN, &mut ended).await.is_err() {
+        tracing::warn!("lookups still under way after {:?}: answered with TEMP", limits::DRAIN);
+        lookups.give_up();
+        drop(timeout(limits::LAST_REPLIES, ended).await);
+    }
 }
 
 /// Starts everything that answers; each ends when `stopping` says so.

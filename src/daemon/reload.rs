@@ -9,7 +9,7 @@ use super::materials::trust_anchors;
 use super::parts::{Parts, level_filter};
 use super::service::Lookups;
 use crate::clock::Clock;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Fixed, Sources};
 use crate::telemetry::logging::LogLevelHandle;
 
 /// All that a reload touches.
@@ -19,6 +19,8 @@ pub(super) struct Reload {
     pub(super) lookups: Arc<Lookups>,
     pub(super) parts: Parts,
     pub(super) clock: Clock,
+    /// What this process was started with and cannot change.
+    pub(super) fixed: Fixed,
 }
 
 impl Reload {
@@ -40,6 +42,9 @@ impl Reload {
         }
         if let Err(error) = self.parts.reload_authorities() {
             tracing::error!(%error, "reload: CA certificates kept as they were");
+        }
+        for key in Fixed::of(&self.sources).map(|now| self.fixed.changed(&now)).unwrap_or_default() {
+            tracing::warn!(key, "reload: {key} has changed, which needs a restart; until then it stays as it was");
         }
         tracing::info!("reloaded: overrides, maps, log level, trust anchors, CA certificates");
     }

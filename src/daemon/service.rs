@@ -6,6 +6,7 @@ use bytes::Bytes;
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::forms::{Asked, Form};
@@ -24,6 +25,8 @@ use crate::telemetry::repeats::Occasionally;
 
 /// Why a reply that Postfix would not read is not sent.
 const TOO_LONG: &str = "reply too long";
+/// Why a lookup that would take longer than the end of the process gets TEMP.
+const STOPPING: &str = "postseal is stopping, the lookup was not done in time";
 
 /// Answers Postfix.
 pub(super) struct Lookups {
@@ -34,6 +37,8 @@ pub(super) struct Lookups {
     unknown_map: Counter,
     /// Runs what has to be looked up.
     engines: Handle,
+    /// True once the end of the process waits for no lookup any more.
+    given_up: watch::Sender<bool>,
     own_uid: u32,
     /// Lines about forms that were refused.
     refused: Occasionally,
@@ -59,6 +64,7 @@ impl Lookups {
             not_a_destination: other("not-a-destination"),
             unknown_map: other("perm"),
             engines: Handle::current(),
+            given_up: watch::Sender::new(false),
             own_uid: own_uid(),
             refused: Occasionally::default(),
         }
@@ -72,10 +78,26 @@ impl Lookups {
         self.maps.read().find(name).cloned()
     }
 
-    /// A reply that takes lookups: not on the thread of its connection, which others share.
-    fn where_engines_live(&self, reply: impl Future<Output = Reply> + Send + 'static) -> Answer {
+    /// A reply that takes lookups: not on the thread of its connection, which others share. `late` is what is said
+    /// where the process has to end before.
+    fn where_engines_live<R>(&self, reply: R, late: impl FnOnce() -> Reply + Send + 'static) -> Answer
+    where
+        R: Future<Output = Reply> + Send + 'static,
+    {
         let task = self.engines.spawn(reply);
-        Answer::Later(Box::pin(async { task.await.unwrap_or_else(|_| Reply::temporary("stopping")) }))
+        let mut given_up = self.given_up.subscribe();
+        Answer::Later(Box::pin(async move {
+            tokio::select! {
+                biased;
+                done = task => done.unwrap_or_else(|_| late()),
+                _ = given_up.wait_for(|given_up| *given_up) => late(),
+            }
+        }))
+    }
+
+    /// The process ends, and cannot wait any longer: what is still being looked up is answered without.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_replace(true);
     }
 
     /// What is asked under a name that is no map's.
@@ -84,7 +106,7 @@ impl Lookups {
             Asked::May(form, caller) => {
                 let usual = self.map(b"QUERY").map(|map| map.options).unwrap_or_default();
                 match form.answer(request, caller, self.shared.clone(), usual) {
-                    Answer::Later(reply) => self.where_engines_live(reply),
+                    Answer::Later(reply) => self.where_engines_live(reply, || Reply::temporary(STOPPING)),
                     at_once => at_once,
                 }
             }
@@ -129,7 +151,11 @@ impl Service for Lookups {
                     Answer::Now(Reply::temporary(TOO_LONG))
                 }
             }
-            None => self.where_engines_live(self.shared.clone().decide(hop, map, request.received.instant)),
+            None => {
+                let late = hop.clone();
+                let late = move || Reply::temporary(&format!("{late}: {STOPPING}"));
+                self.where_engines_live(self.shared.clone().decide(hop, map, request.received.instant), late)
+            }
         }
     }
 

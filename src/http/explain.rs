@@ -49,6 +49,7 @@ mod tests {
             target: target.to_owned(),
             host: Some(host.to_owned()),
             forwarded: false,
+            pages: Vec::new(),
             fetch_site: None,
             wants_json: false,
         }
@@ -75,6 +76,9 @@ mod tests {
             (here, "[::2]", 403),
             (here, "[::1", 403),
             (here, "", 403),
+            (here, "localhost:80@postseal.example", 403),
+            (here, "[::1]postseal.example", 403),
+            (here, "0.0.0.0", 403),
         ] {
             assert_eq!(respond(&Echo, peer, &head(host, target)).await.status.as_u16(), status, "{peer} {host}");
         }
@@ -92,6 +96,30 @@ mod tests {
         for (site, status) in [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)] {
             let head = Head { fetch_site: Some(site.to_owned()), ..head("localhost", "/explain?domain=example.com") };
             assert_eq!(respond(&Echo, here, &head).await.status.as_u16(), status, "{site}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_browser_too_old_for_sec_fetch_headers_tells_by_origin_or_referer() {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        for (page, status) in [
+            ("http://localhost:9642", 200),
+            ("http://LocalHost:9642/", 200),
+            ("http://localhost:9642/?domain=example.com", 200),
+            ("http://localhost:3000", 403),
+            ("http://localhost", 403),
+            ("https://localhost:9642", 403),
+            ("http://127.0.0.1:9642", 403),
+            ("http://evil.example", 403),
+            ("http://localhost:9642@evil.example/", 403),
+            ("http://localhost:9642.evil.example/", 403),
+            ("file:///tmp/page.html", 403),
+            ("null", 403),
+            ("", 403),
+        ] {
+            let pages = vec![page.to_owned()];
+            let head = Head { pages, ..head("localhost:9642", "/explain?domain=example.com") };
+            assert_eq!(respond(&Echo, here, &head).await.status.as_u16(), status, "{page}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -13,6 +13,7 @@ use super::exchange::{Head, Text, serve_connection};
 use super::{Explains, Pages, explain, page};
 use crate::clock::Clock;
 use crate::limits;
+use crate::places::Places;
 use crate::telemetry::metrics as names;
 use crate::telemetry::repeats::Occasionally;
 
@@ -35,7 +36,7 @@ pub async fn run<P: Pages, E: Explains>(
     shutdown: impl Future<Output = ()>,
 ) {
     let (close, closing) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS));
+    let places = Places::new(Clock::system(), limits::HTTP_CONNECTIONS);
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         acceptors.spawn(accept(listener, (pages.clone(), explains.clone()), places.clone(), closing.clone()));
@@ -49,17 +50,12 @@ pub async fn run<P: Pages, E: Explains>(
 async fn accept<P: Pages, E: Explains>(
     listener: TcpListener,
     (pages, explains): (Arc<P>, Arc<E>),
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     let (unaccepted, clock) = (Occasionally::default(), Clock::system());
     loop {
-        // The place first: until there is one, the kernel's queue holds newcomers.
-        let place = tokio::select! {
-            _ = closing.wait_for(|closing| *closing) => break,
-            Ok(place) = places.clone().acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             _ = closing.wait_for(|closing| *closing) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
@@ -75,24 +71,37 @@ async fn accept<P: Pages, E: Explains>(
                 continue;
             }
         };
-        let (pages, explains) = (pages.clone(), explains.clone());
+        // Whoever has waited longest without asking, or without reading what it asked for, goes for a newcomer: a probe
+        // is answered however many there are of those.
+        let place = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => break,
+            place = places.enter() => Arc::new(place),
+        };
+        let (pages, explains, clock) = (pages.clone(), explains.clone(), clock.clone());
         let open = metrics::gauge!(names::CONNECTIONS, "listener" => "http");
         open.increment(1.0);
         connections.spawn(async move {
+            let held = place.clone();
             let serve = serve_connection(stream, true, move |head| {
-                let (pages, explains) = (pages.clone(), explains.clone());
+                let (pages, explains, place, clock) = (pages.clone(), explains.clone(), held.clone(), clock.clone());
                 async move {
-                    if head.path() == "/explain" {
-                        return explain::respond(&*explains, peer.ip(), &head).await;
-                    }
-                    let scope = if head.is_from_this_host(peer.ip()) { Scope::ThisHost } else { Scope::All };
-                    respond(&*pages, scope, &head)
+                    place.waits(clock.instant());
+                    let text = if head.path() == "/explain" {
+                        explain::respond(&*explains, peer.ip(), &head).await
+                    } else {
+                        let scope = if head.is_from_this_host(peer.ip()) { Scope::ThisHost } else { Scope::All };
+                        respond(&*pages, scope, &head)
+                    };
+                    place.idle(clock.instant());
+                    text
                 }
             });
-            // Kept alive for a few scrapes at most; clients of metrics connect again.
-            let _ = timeout(limits::HTTP_CONNECTION_TIME, serve).await;
+            tokio::select! {
+                // Kept alive for a few scrapes at most; clients of metrics connect again.
+                _ = timeout(limits::HTTP_CONNECTION_TIME, serve) => {}
+                () = place.told_to_leave() => {}
+            }
             open.decrement(1.0);
-            drop(place);
         });
     }
     drop(listener);
@@ -172,7 +181,15 @@ mod tests {
         respond(
             pages,
             scope,
-            &Head { method, target, host: None, forwarded: false, fetch_site: None, wants_json: false },
+            &Head {
+                method,
+                target,
+                host: None,
+                forwarded: false,
+                pages: Vec::new(),
+                fetch_site: None,
+                wants_json: false,
+            },
         )
     }
 

@@ -13,15 +13,16 @@ use futures_util::future::BoxFuture as Boxed;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
+use tokio::task::coop;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::netstring::{self, Malformed};
-use super::registry::Slot;
 use super::request::{Framing, Peer, Reply, Request};
 use super::stream::{Rewound, Stream};
 use super::{Answer, BoxFuture, Service};
 use crate::clock::{Clock, Instant, Stamp};
 use crate::limits;
+use crate::places::Place;
 
 /// How a connection ended; for the log.
 #[derive(Debug, thiserror::Error)]
@@ -43,20 +44,21 @@ pub(super) enum End {
 /// Serves one connection to its end: the peer's, a limit's, or after `closing` that of what was asked.
 pub(super) async fn serve<S: Service>(
     mut stream: Stream,
-    slot: Slot,
+    place: Place,
     service: Arc<S>,
     clock: Clock,
     mut closing: watch::Receiver<bool>,
 ) -> Result<(), End> {
     let mut input = BytesMut::with_capacity(limits::SOCKETMAP_INPUT_BYTES);
-    if !first_octets(&mut stream, &mut input, &slot, &mut closing).await? {
+    if !first_octets(&mut stream, &mut input, &place, &mut closing).await? {
         return Ok(());
     }
     if input.first().is_some_and(u8::is_ascii_alphabetic) {
-        slot.busy();
+        // Not Postfix: until its end it counts as one that never finished a request.
         let mut http = service.http(Rewound::new(input, stream));
         tokio::select! {
             () = &mut http => {}
+            () = place.told_to_leave() => return Err(End::MadeRoom),
             () = closed(&mut closing) => {
                 // A scrape that has begun takes milliseconds; more is not waited for.
                 let _ = timeout(limits::HTTP_DRAIN, http).await;
@@ -75,7 +77,9 @@ pub(super) async fn serve<S: Service>(
         output: BytesMut::new(),
         reply: String::new(),
         pending: FuturesOrdered::new(),
+        closing: false,
         input_over: false,
+        has_asked: false,
         stopped: false,
         malformed: None,
         now,
@@ -83,21 +87,26 @@ pub(super) async fn serve<S: Service>(
         moved: false,
         waiting_for: Waiting::Request,
     };
-    connection.serve(&slot, &mut closing).await
+    connection.serve(&place, &mut closing).await
 }
 
 /// Waits for the first octets, which tell netstrings from HTTP; false where none came.
 async fn first_octets(
     stream: &mut Stream,
     input: &mut BytesMut,
-    slot: &Slot,
+    place: &Place,
     closing: &mut watch::Receiver<bool>,
 ) -> Result<bool, End> {
     tokio::select! {
-        read = stream.read_buf(input) => Ok(read? > 0),
-        () = slot.told_to_leave() => Err(End::MadeRoom),
-        () = sleep(limits::SOCKETMAP_IDLE) => Err(End::Idle),
-        () = closed(closing) => Ok(false),
+        read = stream.read_buf(input) => return Ok(read? > 0),
+        () = place.told_to_leave() => return Err(End::MadeRoom),
+        () = sleep(limits::SOCKETMAP_IDLE) => return Err(End::Idle),
+        () = closed(closing) => {}
+    }
+    // A request that was sent before is there by now, or will be in a moment.
+    match timeout(limits::SOCKETMAP_LAST_LOOK, stream.read_buf(input)).await {
+        Ok(read) => Ok(read? > 0),
+        Err(_) => Ok(false),
     }
 }
 
@@ -117,8 +126,12 @@ struct Connection<S> {
     reply: String,
     /// Replies that are not ready, and those that came behind one of them.
     pending: FuturesOrdered<BoxFuture<'static, Reply>>,
+    /// The process ends: what was sent by now is read, and nothing after it.
+    closing: bool,
     /// Nothing more will be read: end of input, or shutdown. What was received whole is still answered.
     input_over: bool,
+    /// A request was finished.
+    has_asked: bool,
     /// No more requests are taken: one was malformed, or a reply was the last.
     stopped: bool,
     malformed: Option<Malformed>,
@@ -161,6 +174,8 @@ enum Seldom {
     Leave,
     /// The process ends.
     Close,
+    /// What was sent before that has been received by now.
+    LastLook,
     /// Time to look at the clock.
     Tick,
 }
@@ -170,19 +185,19 @@ enum Seldom {
 type SeldomEvents<'a> = FuturesUnordered<Boxed<'a, Seldom>>;
 
 impl<S: Service> Connection<S> {
-    async fn serve(mut self, slot: &Slot, closing: &mut watch::Receiver<bool>) -> Result<(), End> {
+    async fn serve(mut self, place: &Place, closing: &mut watch::Receiver<bool>) -> Result<(), End> {
         let mut seldom = SeldomEvents::new();
-        seldom.push(slot.told_to_leave().map(|()| Seldom::Leave).boxed());
+        seldom.push(place.told_to_leave().map(|()| Seldom::Leave).boxed());
         seldom.push(closed(closing).map(|()| Seldom::Close).boxed());
         seldom.push(sleep(limits::SOCKETMAP_TICK).map(|()| Seldom::Tick).boxed());
-        poll_fn(|cx| self.poll_serve(cx, slot, &mut seldom)).await
+        poll_fn(|cx| self.poll_serve(cx, place, &mut seldom)).await
     }
 
     /// Goes on as far as possible without waiting.
     fn poll_serve(
         &mut self,
         cx: &mut Context<'_>,
-        slot: &Slot,
+        place: &Place,
         seldom: &mut SeldomEvents<'_>,
     ) -> Poll<Result<(), End>> {
         loop {
@@ -199,11 +214,18 @@ impl<S: Service> Connection<S> {
             if self.poll_receive(cx)?.is_ready() {
                 continue;
             }
-            self.note_wait(slot);
+            if self.closing && !self.input_over && self.has_room() && coop::has_budget_remaining() {
+                self.input_over = true; // nothing more was there
+                continue;
+            }
+            self.note_wait(place);
             match seldom.poll_next_unpin(cx) {
                 Poll::Ready(Some(Seldom::Leave)) => return Poll::Ready(Err(End::MadeRoom)),
-                // What was received whole is answered; the rest is not waited for.
-                Poll::Ready(Some(Seldom::Close)) => self.input_over = true,
+                // What was sent whole is answered; the rest is not waited for.
+                Poll::Ready(Some(Seldom::Close)) => {
+                    seldom.push(sleep(limits::SOCKETMAP_LAST_LOOK).map(|()| Seldom::LastLook).boxed());
+                }
+                Poll::Ready(Some(Seldom::LastLook)) => self.closing = true,
                 Poll::Ready(Some(Seldom::Tick)) => {
                     let now = self.check_time()?;
                     seldom.push(sleep_until(now + limits::SOCKETMAP_TICK).map(|()| Seldom::Tick).boxed());
@@ -268,7 +290,7 @@ impl<S: Service> Connection<S> {
             let request = Request::parse(frame.payload, self.peer, self.now);
             let answer = self.service.answer(request, &mut self.reply);
             self.input.advance(size);
-            self.moved = true;
+            (self.moved, self.has_asked) = (true, true);
             match answer {
                 Answer::Written if self.pending.is_empty() => {
                     netstring::encode(self.reply.as_bytes(), &mut self.output);
@@ -316,7 +338,7 @@ impl<S: Service> Connection<S> {
     }
 
     /// Takes note of what this connection waits for, once nothing more can be done.
-    fn note_wait(&mut self, slot: &Slot) {
+    fn note_wait(&mut self, place: &Place) {
         let waiting_for = if !self.output.is_empty() {
             Waiting::Reader
         } else if !self.pending.is_empty() {
@@ -334,10 +356,11 @@ impl<S: Service> Connection<S> {
         }
         self.since = self.now;
         self.moved = false;
-        if waiting_for != Waiting::Us {
-            slot.idle(self.now.instant);
-        } else if self.waiting_for != Waiting::Us {
-            slot.busy();
+        match waiting_for {
+            Waiting::Us if self.waiting_for != Waiting::Us => place.waits(self.now.instant),
+            Waiting::Us => {}
+            Waiting::Request | Waiting::Rest | Waiting::Reader if self.has_asked => place.idle(self.now.instant),
+            Waiting::Request | Waiting::Rest | Waiting::Reader => {}
         }
         self.waiting_for = waiting_for;
     }

@@ -8,7 +8,6 @@ pub mod client;
 mod connection;
 mod listener;
 pub mod netstring;
-mod registry;
 mod request;
 mod server;
 mod stream;

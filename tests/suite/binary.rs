@@ -245,6 +245,50 @@ fn sighup_reloads_overrides_and_maps_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn sighup_names_each_changed_key_that_needs_a_restart() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("ready");
+    let file = daemon.path("postseal.toml");
+    let changed = CONFIG.replace("timeout = \"2s\"", "timeout = \"3s\"").replace("ipv6 = false", "ipv6 = true");
+    std::fs::write(&file, changed.replace("\"encrypt\"", "\"may\"")).expect("written");
+    daemon.signal("HUP");
+    for key in ["policy.timeout", "resolver.ipv6"] {
+        let line = daemon.wait_for_line("needs a restart");
+        assert_eq!((&line["level"], &line["key"]), (&"WARN".into(), &key.into()), "{line}");
+        assert!(line["message"].as_str().is_some_and(|text| text.contains(key)), "{line}");
+    }
+    daemon.wait_for("reloaded");
+    assert_eq!(daemon.ask("QUERY override.example"), "OK may", "the rest is taken over");
+    // As it was: nothing to say.
+    std::fs::write(&file, CONFIG).expect("written");
+    daemon.signal("HUP");
+    let line = daemon.wait_for_line("re");
+    assert!(line["message"].as_str().is_some_and(|text| text.starts_with("reloaded")), "{line}");
+    assert!(daemon.stop().0);
+}
+
+#[test]
+fn sigterm_gives_every_complete_request_a_reply_and_temp_where_the_lookup_is_not_done() {
+    // Servers that never answer: this lookup would take all of `policy.timeout`.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let port = silent.local_addr().expect("an address").port();
+    let config = CONFIG.replace("upstream-port = 9", &format!("upstream-port = {port}"));
+    let mut daemon = Daemon::start_in(directory_with(&config.replace("timeout = \"2s\"", "timeout = \"20s\"")));
+    daemon.wait_for("ready");
+    let mut waiting = UnixStream::connect(daemon.path("map.sock")).expect("connected");
+    let frame = |text: &str| format!("{}:{text},", text.len());
+    let requests = ["QUERY hangs.example", "QUERY override.example", "QUERY .x"].map(frame).concat();
+    waiting.write_all((requests + "30:QUERY half").as_bytes()).expect("sent");
+    assert_eq!(daemon.ask("QUERY override.example"), "OK encrypt");
+    let (success, end) = daemon.stop();
+    let mut replies = String::new();
+    waiting.read_to_string(&mut replies).expect("replies");
+    let late = "TEMP hangs.example: postseal is stopping, the lookup was not done in time";
+    assert_eq!(replies, [late, "OK encrypt", "NOTFOUND "].map(frame).concat());
+    assert!(success && end < Duration::from_secs(12), "{end:?}");
+}
+
+#[test]
 fn query_asks_the_daemon_or_looks_up_by_itself() {
     let mut daemon = Daemon::start();
     daemon.wait_for("ready");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "caller", "telemetry"];
+const LEAVES: &[&str] = &["config", "limits", "clock", "names", "addresses", "caller", "places", "telemetry"];
 
 /// Each module and what it may use besides the leaves.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("addresses", &[]),
     ("caller", &[]),
+    ("places", &[]),
     ("telemetry", &[]),
 ];
 

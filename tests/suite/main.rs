@@ -26,6 +26,7 @@ mod explain;
 mod forward_zones;
 mod glances;
 mod http_pages;
+mod isolation;
 mod layering;
 mod logs;
 mod lossy_networks;

@@ -49,12 +49,15 @@ impl Service for Scripted {
         Box::pin(async move {
             let mut first = [0; 4];
             let _ = stream.read_exact(&mut first).await;
+            if &first == b"HOLD" {
+                std::future::pending::<()>().await; // a request that is never finished
+            }
             let _ = stream.write_all(&first).await;
         })
     }
 }
 
-struct World {
+pub(crate) struct World {
     address: String,
     service: Arc<Scripted>,
     gate: watch::Sender<bool>,
@@ -62,7 +65,7 @@ struct World {
     server: JoinHandle<()>,
 }
 
-fn start(listen: &str, max_connections: usize) -> World {
+pub(crate) fn start(listen: &str, max_connections: usize) -> World {
     start_on(2, listen, max_connections)
 }
 
@@ -82,16 +85,16 @@ fn start_on(threads: usize, listen: &str, max_connections: usize) -> World {
 }
 
 impl World {
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.address).await.expect("connected")
     }
 }
 
-fn frame(text: &str) -> Vec<u8> {
+pub(crate) fn frame(text: &str) -> Vec<u8> {
     format!("{}:{text},", text.len()).into_bytes()
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str, reply: &str) {
+pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str, reply: &str) {
     stream.write_all(&frame(request)).await.expect("sent");
     expect(stream, &frame(reply)).await;
 }
@@ -102,7 +105,7 @@ async fn expect<S: AsyncRead + Unpin>(stream: &mut S, bytes: &[u8]) {
     assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(bytes));
 }
 
-async fn expect_end<S: AsyncRead + Unpin>(stream: &mut S, what: &str) {
+pub(crate) async fn expect_end<S: AsyncRead + Unpin>(stream: &mut S, what: &str) {
     // A reset is an end as well: octets were left unread.
     let read = stream.read(&mut [0; 64]).await.unwrap_or(0);
     assert_eq!(read, 0, "{what}: the connection is not closed");
@@ -207,18 +210,22 @@ async fn at_the_limit_the_longest_idle_connection_makes_room() {
 }
 
 #[tokio::test]
-async fn while_all_connections_are_busy_a_newcomer_waits_and_is_served_after() {
-    let world = start("127.0.0.1:0", 1);
-    let mut busy = world.connect().await;
-    busy.write_all(&frame("gate busy")).await.expect("sent");
-    while world.service.asked.load(Ordering::SeqCst) < 1 {
-        tokio::task::yield_now().await;
+async fn while_all_connections_wait_for_answers_the_one_that_waits_longest_makes_room() {
+    let world = start("127.0.0.1:0", 2);
+    let mut waiting = Vec::new();
+    for count in 1..=2 {
+        let mut stream = world.connect().await;
+        stream.write_all(&frame("gate busy")).await.expect("sent");
+        while world.service.asked.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+        waiting.push(stream);
     }
     let mut newcomer = world.connect().await;
-    newcomer.write_all(&frame("now x")).await.expect("sent");
+    ask(&mut newcomer, "now x", "OK x").await;
+    expect_end(&mut waiting[0], "the longest waiting").await;
     world.gate.send_replace(true);
-    expect(&mut busy, &frame("OK busy")).await;
-    expect(&mut newcomer, &frame("OK x")).await;
+    expect(&mut waiting[1], &frame("OK busy")).await;
 }
 
 #[tokio::test]
@@ -272,6 +279,33 @@ async fn shutdown_answers_what_was_asked_and_accepts_no_more() {
     expect_end(&mut stream, "answered at shutdown").await;
     world.server.await.expect("ended");
     assert!(TcpStream::connect(&world.address).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_answers_requests_that_were_sent_but_not_read_yet() {
+    let world = start("127.0.0.1:0", 64);
+    // More than a connection may have under way: the rest is in the kernel's buffer, or in ours.
+    let mut many = world.connect().await;
+    many.write_all(&frame("gate x").repeat(500)).await.expect("sent");
+    while world.service.asked.load(Ordering::SeqCst) < 100 {
+        tokio::task::yield_now().await;
+    }
+    let mut idle = world.connect().await;
+    ask(&mut idle, "now 1", "OK 1").await;
+    // Nothing of this was accepted when the end began: no task of the server ran in between.
+    let mut new = std::net::TcpStream::connect(&world.address).expect("connected");
+    std::io::Write::write_all(&mut new, &frame("now new")).expect("sent");
+    idle.try_write(&frame("now 2")).expect("sent");
+    let _ = world.shutdown.send(());
+    new.set_nonblocking(true).expect("set");
+    let mut new = TcpStream::from_std(new).expect("taken over");
+    expect(&mut new, &frame("OK new")).await;
+    expect(&mut idle, &frame("OK 2")).await;
+    expect_end(&mut idle, "answered at shutdown").await;
+    world.gate.send_replace(true);
+    expect(&mut many, &frame("OK x").repeat(500)).await;
+    expect_end(&mut many, "answered at shutdown").await;
+    world.server.await.expect("ended");
 }
 
 #[tokio::test(start_paused = true)]
