@@ -10,7 +10,7 @@ use super::{fail, print};
 use crate::clock::UnixTime;
 use crate::config::{Config, Sources};
 use crate::control::client::ask;
-use crate::control::status::{Anchor, Failing, SharedStoreStatus, SlowZone, Status, size, span};
+use crate::control::status::{Anchor, Failing, InsecureZone, SharedStoreStatus, SlowZone, Status, size, span};
 
 /// How the running daemon is.
 #[derive(Debug, Args)]
@@ -72,6 +72,7 @@ fn block(status: &Status) -> String {
         line("shared store", format!("{url}, {state}{waiting}{error}"));
     }
     status.trust_anchors.iter().for_each(|key| line("trust anchor", anchor(key, status.now)));
+    status.insecure.iter().for_each(|zone| line("not validated", insecure(zone)));
     status.failures.iter().for_each(|failing| line("failed", failure(failing, status.now)));
     status.slow_zones.iter().for_each(|slow| line("slow", zone(slow)));
     text
@@ -95,6 +96,14 @@ fn anchor(key: &Anchor, now: UnixTime) -> String {
         "{zone} {tag} (algorithm {algorithm}) {state} for {}, {seen}, next in {next}",
         span(now.saturating_sub(key.since))
     )
+}
+
+fn insecure(zone: &InsecureZone) -> String {
+    let InsecureZone { zone, until, ended, forward } = zone;
+    let why = if *forward { "forward zone with insecure = true" } else { "negative trust anchor" };
+    let until = until.as_ref().map(|day| format!(" until {day}")).unwrap_or_default();
+    let ended = if *ended { ": ENDED, validated again" } else { "" };
+    format!("{zone} ({why}{until}{ended})")
 }
 
 /// Within the last hour.
@@ -149,6 +158,16 @@ mod tests {
                 refreshed_at: 0,
                 next_refresh: 91_120,
             }],
+            insecure: vec![
+                InsecureZone { zone: "broken.example".into(), until: Some("2027-01-31".into()), ..Default::default() },
+                InsecureZone {
+                    zone: "old.example".into(),
+                    until: Some("1969-12-31".into()),
+                    ended: true,
+                    ..Default::default()
+                },
+                InsecureZone { zone: "cluster.local".into(), forward: true, ..Default::default() },
+            ],
             failures: vec![Failing {
                 reason: "signature expired".into(),
                 count: 4,
@@ -174,6 +193,9 @@ mod tests {
   store           5.0 MiB, 2 changes waiting, CANNOT BE WRITTEN
   shared store    redis://:***@store:6379, down, 2 changes waiting: no answer within 2s
   trust anchor    . 20326 (algorithm 8) valid for 2 min, keys not seen yet, next in 1 d 1 h
+  not validated   broken.example (negative trust anchor until 2027-01-31)
+  not validated   old.example (negative trust anchor until 1969-12-31: ENDED, validated again)
+  not validated   cluster.local (forward zone with insecure = true)
   failed          4 times: signature expired (last 1 min ago: broken.example)
   slow            slow.example: 1250 ms, at most 4000 ms (9 questions, 1 without an answer)
 ";

@@ -78,7 +78,13 @@ pub const KEYS: &[Key] = &[
         "resolver.forward",
         Kind::Tables,
         Some("[]"),
-        r#"`{ zone = "cluster.local", servers = ["10.96.0.10"], tls = "name" }` (`tls` optional); insecure unless under an anchor"#,
+        r#"`{ zone = "cluster.local", servers = ["10.96.0.10"], tls = "name", insecure = true }` (`tls` and `insecure` optional); insecure unless under an anchor, and without a look at the public tree with `insecure = true`"#,
+    ),
+    key(
+        "resolver.insecure",
+        Kind::List,
+        Some("[]"),
+        r#"zones that are not validated (RFC 7646): `"broken.example"` or `{ zone = "broken.example", until = "2027-01-31" }`, through that day, UTC"#,
     ),
     key(
         "resolver.forward-ca-file",

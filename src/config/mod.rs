@@ -6,6 +6,7 @@
 mod changes;
 mod error;
 mod fields;
+mod insecure;
 mod keys;
 mod maps;
 mod overrides;
@@ -18,6 +19,7 @@ mod values;
 
 pub use changes::Fixed;
 pub use error::ConfigError;
+pub use insecure::{InsecureZone, LastDay};
 pub use keys::{KEYS, Key, Kind};
 pub use maps::{MapOptions, ReportLevel};
 pub use overrides::{Override, OverrideError, Overrides, PolicyTextError};

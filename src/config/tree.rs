@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::error::ConfigError;
 use super::fields;
+use super::insecure::InsecureZone;
 use super::maps::MapOptions;
 use super::overrides::Overrides;
 use super::shared_url::SharedUrl;
@@ -112,6 +113,8 @@ pub struct Resolver {
     pub root_hints: Option<PathBuf>,
     /// Zones that go to named servers.
     pub forward: Vec<ForwardZone>,
+    /// Zones that are not validated.
+    pub insecure: Vec<InsecureZone>,
     /// PEM file of CAs for DNS over TLS; `None`: Mozilla's, built in.
     pub forward_ca_file: Option<PathBuf>,
     /// Ask over IPv4.
@@ -146,6 +149,9 @@ pub struct ForwardZone {
     /// Name in the servers' certificate: DNS over TLS.
     #[serde(default, deserialize_with = "fields::optional_domain")]
     pub tls: Option<Domain>,
+    /// Its answers are not validated, and nobody else is asked about it.
+    #[serde(default)]
+    pub insecure: bool,
 }
 
 /// One server of a forward zone.

@@ -10,11 +10,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::clock::UnixTime;
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, LastDay};
 use crate::names::Domain;
 use crate::policy::mta_sts::fetch::{FetchSettings, ProxyRules, RootsError, trusted_roots};
 use crate::resolver::anchors::file::{FileError, read_anchors, read_hints};
 use crate::resolver::anchors::{built_in_anchors, built_in_hints};
+use crate::resolver::exceptions::NegativeAnchor;
 use crate::resolver::rrset::RrSet;
 use crate::resolver::settings::{Forward, Settings};
 
@@ -53,6 +54,7 @@ pub(super) fn resolver_settings(config: &config::Resolver, now: UnixTime) -> Res
         tls: zone.tls.as_ref().map(ToString::to_string),
     });
     Ok(Settings {
+        insecure: negative_anchors(config),
         ipv4: config.ipv4,
         ipv6: config.ipv6,
         allow_private_servers: config.allow_private_servers,
@@ -65,6 +67,22 @@ pub(super) fn resolver_settings(config: &config::Resolver, now: UnixTime) -> Res
         forward: forward.collect(),
         counted: true,
     })
+}
+
+/// What is not to be validated: `resolver.insecure`, and forward zones with `insecure = true`.
+pub(super) fn negative_anchors(config: &config::Resolver) -> Vec<NegativeAnchor> {
+    let name = |zone: &Option<Domain>| zone.as_ref().map_or_else(Name::root, Domain::to_name);
+    let listed = config.insecure.iter().map(|entry| NegativeAnchor {
+        zone: name(&entry.zone),
+        until: entry.until.map(LastDay::end),
+        forwarded: false,
+    });
+    let forwarded = config.forward.iter().filter(|zone| zone.insecure).map(|zone| NegativeAnchor {
+        zone: name(&zone.zone),
+        until: None,
+        forwarded: true,
+    });
+    listed.chain(forwarded).collect()
 }
 
 /// The CAs that a server asked over TLS is verified against.

@@ -11,9 +11,10 @@ use super::materials::{MaterialError, fetch_settings, forward_authorities, resol
 use crate::cache::shared::SharedStore;
 use crate::cache::store::{Loaded, LockError, Store, make_state_directory};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixTime};
 use crate::config::{Config, Environment, LogLevel};
 use crate::control::explanations::Explanations;
+use crate::dns::{Date, text};
 use crate::limits;
 use crate::names::NextHop;
 use crate::policy::explain::Looker;
@@ -101,6 +102,7 @@ impl Parts {
     /// that `config` names are read first, so that a mistake in them touches nothing.
     pub(super) fn for_daemon(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
         let (resolver, anchors) = build_resolver(config, &clock)?;
+        warn_of_exceptions(&resolver, clock.wall());
         let fetch = build_fetch(config, environment, &resolver, &clock)?;
         let shared = build_shared(config, &clock)?;
         make_state_dir(config);
@@ -148,6 +150,24 @@ fn build_resolver(config: &Config, clock: &Clock) -> Result<(resolver::Engine, V
     }
     let network = Arc::new(SystemNetwork::new(forward_authorities(&config.resolver)?)?);
     Ok((resolver::Engine::new(settings, network, clock.clone()), anchors))
+}
+
+/// One line for each zone that is not validated, so that no exception is forgotten.
+fn warn_of_exceptions(resolver: &resolver::Engine, now: UnixTime) {
+    for at in resolver.exceptions() {
+        let zone = text(&at.zone);
+        // The end is the first second after the last day.
+        let until = at.until.map_or_else(|| "further notice".to_owned(), |end| Date(end - 1).to_string());
+        match (at.is_in_force(now), at.forwarded) {
+            (false, _) => tracing::warn!(zone, until, "negative trust anchor has ended: the zone is validated again"),
+            (true, false) => {
+                tracing::warn!(zone, until, "negative trust anchor: the zone is not validated, so no DANE")
+            }
+            (true, true) => {
+                tracing::warn!(zone, until, "forward zone with insecure = true: it is not validated, so no DANE")
+            }
+        }
+    }
 }
 
 fn build_fetch(

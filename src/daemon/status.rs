@@ -7,12 +7,14 @@ use super::parts::Parts;
 use super::pulse::Pulse;
 use super::root_watch::RootHealth;
 use crate::cache::shared::{LinkState, SharedStatus};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, UnixTime};
 use crate::config::Config;
+use crate::dns::{Date, text};
 use crate::http::Pages;
-use crate::http::status::{self, Anchor, Failing, Listening, SharedStoreStatus, SlowZone, StoreStatus};
+use crate::http::status::{self, Anchor, Failing, InsecureZone, Listening, SharedStoreStatus, SlowZone, StoreStatus};
 use crate::limits::SLOW_ZONES_SHOWN;
 use crate::resolver::anchors::refresh::{KeyStatus, word};
+use crate::resolver::exceptions::NegativeAnchor;
 use crate::telemetry::exporter::Exporter;
 use crate::telemetry::metrics::{CACHE_ENTRIES, CACHE_REQUESTS, QUERIES, READY, RESOLVER_CACHE_BYTES};
 use crate::telemetry::recent;
@@ -144,6 +146,7 @@ impl Pages for Status {
             store: self.store(),
             shared_store: self.shared_store(),
             trust_anchors: anchors.into_iter().map(anchor).collect(),
+            insecure: self.parts.resolver.exceptions().iter().map(|at| insecure(at, self.clock.wall())).collect(),
             failures: self.failures(),
             slow_zones: slowest.into_iter().map(slow_zone).collect(),
         }
@@ -158,6 +161,16 @@ fn hit_rate(counted: &Samples) -> Option<f64> {
 fn anchor(key: KeyStatus) -> Anchor {
     let KeyStatus { zone, tag, algorithm, state, since, refreshed_at, next_refresh } = key;
     Anchor { zone, tag, algorithm, state: word(state).to_owned(), since, refreshed_at, next_refresh }
+}
+
+fn insecure(at: &NegativeAnchor, now: UnixTime) -> InsecureZone {
+    InsecureZone {
+        zone: text(&at.zone),
+        // The end is the first second after the last day.
+        until: at.until.map(|end| Date(end - 1).to_string()),
+        ended: !at.is_in_force(now),
+        forward: at.forwarded,
+    }
 }
 
 fn failing(failing: recent::Failing) -> Failing {

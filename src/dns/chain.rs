@@ -80,6 +80,11 @@ pub enum Insecurity {
     Forwarded,
     /// The zone above is insecure.
     Above,
+    /// The operator exempted it from validation, or a zone above it (RFC 7646).
+    Excepted {
+        /// The first second in which that no longer holds; `None` for no end.
+        until: Option<UnixTime>,
+    },
 }
 
 /// Whoever can also show the chain of trust. For people: costs queries that answers do not need.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use data_encoding::BASE64;
 use ring::digest;
 
-use super::status::{Anchor, Failing, Listening, SlowZone, Status, size, span};
+use super::status::{Anchor, Failing, InsecureZone, Listening, SlowZone, Status, size, span};
 use crate::clock::UnixTime;
 
 /// The page with places for the status.
@@ -49,6 +49,9 @@ pub fn render(status: &Status, may_ask: bool) -> String {
         "None: nothing can be validated.",
         |key| anchor(key, status.now),
     );
+    if may_ask && !status.insecure.is_empty() {
+        table(&mut body, "Zones that are not validated", INSECURE_COLUMNS, &status.insecure, "None.", insecure);
+    }
     table(&mut body, "Failures within the last hour", FAILURE_COLUMNS, &status.failures, "None.", |failing| {
         failure(failing, status.now)
     });
@@ -105,6 +108,7 @@ type Column = (&'static str, &'static str);
 
 const ANCHOR_COLUMNS: &[Column] =
     &[("zone", ""), ("key tag", ""), ("state", ""), ("keys seen", ""), ("next look", "wide")];
+const INSECURE_COLUMNS: &[Column] = &[("zone", "name"), ("because of", ""), ("last day", "")];
 const FAILURE_COLUMNS: &[Column] = &[("reason", ""), ("count", "number"), ("last", "wide"), ("at", "name")];
 const ZONE_COLUMNS: &[Column] = &[
     ("zone", "name"),
@@ -123,6 +127,13 @@ fn anchor(key: &Anchor, now: UnixTime) -> Vec<String> {
     let state = format!("{} for {}", key.state, span(now.saturating_sub(key.since)));
     let next = format!("in {}", span(key.next_refresh.saturating_sub(now)));
     vec![key.zone.clone(), format!("{} (algorithm {})", key.tag, key.algorithm), state, seen, next]
+}
+
+fn insecure(zone: &InsecureZone) -> Vec<String> {
+    let why = if zone.forward { "insecure = true of the forward zone" } else { "negative trust anchor" };
+    let until = zone.until.clone().unwrap_or_else(|| "–".to_owned());
+    let until = if zone.ended { format!("{until}: ended") } else { until };
+    vec![zone.zone.clone(), why.to_owned(), until]
 }
 
 fn failure(failing: &Failing, now: UnixTime) -> Vec<String> {
@@ -200,11 +211,12 @@ mod tests {
             trust_anchors: vec![Anchor { zone: EVIL.into(), state: EVIL.into(), ..Anchor::default() }],
             failures: vec![Failing { reason: EVIL.into(), example: EVIL.into(), ..Failing::default() }],
             slow_zones: vec![SlowZone { zone: EVIL.into(), ..SlowZone::default() }],
+            insecure: vec![InsecureZone { zone: EVIL.into(), until: Some(EVIL.into()), ..InsecureZone::default() }],
             ..Status::default()
         };
         let page = render(&status, true);
         assert!(!page.contains("<script>alert") && !page.contains("alert('1')"), "{page}");
-        assert_eq!(page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;").count(), 9);
+        assert_eq!(page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;").count(), 11);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Status {
     pub shared_store: Option<SharedStoreStatus>,
     /// Every trust anchor, and every key that may become one (RFC 5011).
     pub trust_anchors: Vec<Anchor>,
+    /// Zones that the operator exempted from validation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub insecure: Vec<InsecureZone>,
     /// Lookups and fetches that failed within the last hour, most frequent first.
     pub failures: Vec<Failing>,
     /// Zones whose servers took longest within the last hour, slowest first.
@@ -97,6 +100,20 @@ pub struct Anchor {
     pub next_refresh: UnixTime,
 }
 
+/// A negative trust anchor (RFC 7646): a zone of `resolver.insecure`, or a forward zone with `insecure = true`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InsecureZone {
+    /// The zone, `.` for the root. Empty for those who may not see names.
+    pub zone: String,
+    /// Its last day, UTC; none where it has no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// True once the last day is over: it is validated again.
+    pub ended: bool,
+    /// True for a forward zone.
+    pub forward: bool,
+}
+
 /// One reason for failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
@@ -130,6 +147,7 @@ impl Status {
     /// For those who may not learn which domains are written to: no zone or domain is named.
     pub fn without_names(mut self) -> Self {
         self.slow_zones.clear();
+        self.insecure.iter_mut().for_each(|insecure| insecure.zone.clear());
         self.failures.iter_mut().for_each(|failing| failing.example.clear());
         self
     }
@@ -179,7 +197,8 @@ mod tests {
         let failing =
             Failing { reason: "no answer in time".into(), example: "secret.example".into(), ..Failing::default() };
         let slow = SlowZone { zone: "secret.example".into(), ..SlowZone::default() };
-        let status = Status { failures: vec![failing], slow_zones: vec![slow], ..Status::default() };
+        let insecure = vec![InsecureZone { zone: "secret.example".into(), ..InsecureZone::default() }];
+        let status = Status { failures: vec![failing], slow_zones: vec![slow], insecure, ..Status::default() };
         let text = serde_json::to_string(&status.without_names()).expect("JSON");
         assert!(text.contains("no answer in time") && !text.contains("secret"), "{text}");
     }

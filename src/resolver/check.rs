@@ -19,7 +19,6 @@ use super::rrset_cache::Known;
 use super::trust::ZoneTrust;
 use super::validate::{Denials, KeySet, Proof, verify};
 use crate::dns::{Bogus, Cause, Failure, Security};
-use crate::limits;
 
 /// A validated step of an answer, ready to be kept.
 #[derive(Clone, Debug)]
@@ -51,6 +50,17 @@ pub(super) enum Checked {
 }
 
 impl Checked {
+    /// The same, for so many seconds and no longer.
+    fn at_most(mut self, seconds: u32) -> Self {
+        match &mut self {
+            Self::Records(signed) | Self::TooLong(signed) | Self::Alias { cname: signed, .. } => {
+                signed.ttl = signed.ttl.min(seconds);
+            }
+            Self::Denial { ttl, .. } => *ttl = (*ttl).min(seconds),
+        }
+        self
+    }
+
     /// The same so many seconds after it was heard; only denials are ever kept before they are checked.
     pub fn aged(mut self, age: u32) -> Self {
         if let Self::Denial { ttl, .. } = &mut self {
@@ -92,8 +102,13 @@ impl Core {
             // An insecure zone is taken at its word: never about a name that it was not asked for.
             return Err(failure(&heard.zone, name, rtype, Cause::Malformed, Some(heard.server)));
         }
+        if let Some(exception) = self.exception(name, rtype) {
+            // RFC 7646 §2: as if the zone were not signed, until the exception ends.
+            let left = exception.seconds_left(self.clock.wall());
+            return Ok(insecure(heard, &heard.zone.name, name).at_most(left));
+        }
         let (mut zone, mut trust) = (Arc::clone(&heard.zone), self.trust_of(context, &heard.zone).await?);
-        if let ZoneTrust::Insecure = trust
+        if (matches!(trust, ZoneTrust::Insecure) || self.is_exception_between(&zone.name, name))
             && let Some(island) = self.anchor_below(&zone.name, name, rtype)
         {
             // An anchor further down, on the same servers: an island of security (RFC 4033 §2).
@@ -149,14 +164,10 @@ impl Core {
     ) -> Result<Checked, Bogus> {
         let message = &heard.message;
         match &heard.meaning {
-            Meaning::Answer(set) => {
-                let signed = self.check_set(context, message, zone, keys, set)?;
-                self.keep_rest(context, heard, zone, keys, name);
-                Ok(Checked::Records(signed))
-            }
+            Meaning::Answer(set) => Ok(Checked::Records(self.check_set(context, message, zone, keys, set)?)),
             Meaning::Alias(Alias { cname, dname: None, target }) => {
                 let cname = self.check_set(context, message, zone, keys, cname)?;
-                self.keep_rest(context, heard, zone, keys, name);
+                self.keep_chain(context, heard, zone, keys, target, (name, rtype));
                 Ok(Checked::Alias { target: target.clone(), cname, dname: None })
             }
             Meaning::Alias(Alias { cname, dname: Some(dname), target }) => {
@@ -172,7 +183,7 @@ impl Core {
     }
 
     /// A positive RRset, and for a wildcard expansion the proof that nothing closer matches (RFC 4035 §5.3.4).
-    fn check_set(
+    pub fn check_set(
         &self,
         context: &Context,
         message: &Message,
@@ -225,22 +236,6 @@ impl Core {
         let ttl = soa.map_or(NO_SOA_TTL, negative_ttl).min(proof.ttl);
         let records = used(&proof, &message.authority, soa);
         Ok(Checked::Denial { nxdomain, proof: records, security: proof.security, ttl })
-    }
-
-    /// Keeps what else the answer holds of a chain within the zone, where the zone's own keys verify it: the
-    /// next steps need no further question.
-    fn keep_rest(&self, context: &Context, heard: &Heard, zone: &Name, keys: &KeySet, name: &Name) {
-        for set in heard.message.answer.iter().filter(|set| set.name != *name).take(limits::ALIAS_HOPS) {
-            if !set.sigs.iter().any(|sig| sig.signer == *zone) {
-                continue;
-            }
-            match verify(set, keys, self.clock.wall(), &context.budget) {
-                // A wildcard expansion wants its proof: that is for the question about the name itself.
-                Ok(verified) if verified.wildcard.is_none() => self.keep(set, &[], Security::Secure, verified.ttl),
-                Ok(_) => {}
-                Err(_) => return,
-            }
-        }
     }
 
     /// Finds the zone that `name` belongs to, going down from a secure zone whose servers answered for it.
@@ -303,6 +298,10 @@ impl Core {
     pub fn keep_checked(&self, checked: &Checked, name: &Name, rtype: RecordType) {
         let now = self.now();
         match checked {
+            // The parent's side may deny the name of a forward zone or of an exception, or have an alias there: that is
+            // about the DS alone.
+            Checked::Alias { .. } | Checked::Denial { nxdomain: true, .. }
+                if rtype == RecordType::DS && self.own_labels(name, RecordType::A) == name.iter().count() => {}
             Checked::Records(Signed { set, proof, security, ttl }) => {
                 if rtype != RecordType::RRSIG {
                     let known = Known::Positive { set: Arc::clone(set), proof: Arc::clone(proof), dname: None };

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::budget::Budget;
 use super::delegation::{Forwarding, Zone, Zones};
+use super::exceptions::{Exceptions, NegativeAnchor};
 use super::failures::Failures;
 use super::flight::{Flights, Turns};
 use super::glance::Unproven;
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub zones: Zones,
     pub failures: Failures,
     anchors: RwLock<Arc<HashMap<Name, Trust>>>,
+    /// What the operator said is not to be validated.
+    pub exceptions: Exceptions,
     pub trusts: Trusts,
     /// Descents from a registry zone into a child: one asks, the others wait for the zone cut.
     pub descents: Turns<(Name, Name)>,
@@ -91,6 +94,7 @@ impl Core {
             cache: RrsetCache::new(settings.cache_bytes - for_cuts - for_keys),
             zones: Zones::new(for_cuts, &settings.root_hints, forwards.collect(), now),
             failures: Failures::new(),
+            exceptions: Exceptions::new(&settings.insecure),
             anchors: RwLock::new(Arc::new(group_anchors(&settings.trust_anchors))),
             trusts: trust::table(for_keys),
             descents: Turns::default(),
@@ -141,6 +145,29 @@ impl Core {
         let holds = |at: &Name| at.zone_of(name) && !(rtype == RecordType::DS && at == name);
         let below = anchors.keys().filter(|at| *at != zone && zone.zone_of(at) && holds(at));
         below.max_by_key(|at| at.iter().count()).cloned()
+    }
+
+    /// The exception that the operator made for `name`, if one is in force and no trust anchor is closer; for a DS
+    /// question strictly above the name, since the DS is the parent's.
+    pub fn exception(&self, name: &Name, rtype: RecordType) -> Option<&NegativeAnchor> {
+        if self.exceptions.is_empty() {
+            return None;
+        }
+        let name = if rtype == RecordType::DS { name.base_name() } else { name.clone() };
+        self.exceptions.over(&name, &self.anchors(), self.clock.wall())
+    }
+
+    /// Whether an exception lies below `zone` on the way to `name`, with a trust anchor further down.
+    pub fn is_exception_between(&self, zone: &Name, name: &Name) -> bool {
+        self.exceptions.in_force(self.clock.wall()).any(|at| zone.zone_of(&at.zone) && at.zone.zone_of(name))
+    }
+
+    /// How many labels the shortest name has that may say anything of `name`: nothing from above a forward zone holds
+    /// within it, nor anything proven above a negative trust anchor below that.
+    pub fn own_labels(&self, name: &Name, rtype: RecordType) -> usize {
+        let island = self.zones.island(name, rtype == RecordType::DS).map_or(0, |zone| zone.name.iter().count());
+        let excepted = self.exception(name, rtype).map_or(0, |exception| exception.zone.iter().count());
+        island.max(excepted)
     }
 
     pub fn now(&self) -> Stamp {

@@ -2,7 +2,10 @@
 //!
 //! What is kept here serves to reach servers and to find proofs; none of it is ever handed out as an answer.
 //! A cut lives as long as the parent's NS RRset says and is never prolonged by the child
-//! (ghost domains, NDSS 2012; RFC 9471 for glue).
+//! (ghost domains, NDSS 2012; RFC 9471 for glue), and no longer than any delegation on the way to it
+//! (phoenix domains, NDSS 2023).
+//!
+//! A forward zone is an island: what was learnt above its apex says nothing of names at or below it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use quick_cache::Weighter;
 use super::name_hash::{NameCache, cache, cache_weighed};
 use super::packed::Packed;
 use super::rrset::RrSet;
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::limits;
 
 /// A zone as its parent delegates it (or as hints and forwards name it).
@@ -131,9 +134,20 @@ impl Zone {
         self.parent.is_some() && self.referral.source.is_none() && self.forward.is_none()
     }
 
-    /// Whether it may still be used.
+    /// Whether its own time is not over yet; [`Zones::left`] looks at the way to it, too.
     pub fn is_fresh(&self, now: Stamp) -> bool {
-        now.since(self.learnt) < Duration::from_secs(u64::from(self.ttl))
+        !self.own_time(now).is_zero()
+    }
+
+    /// What is left of its own time.
+    fn own_time(&self, now: Stamp) -> Duration {
+        Duration::from_secs(u64::from(self.ttl)).saturating_sub(now.since(self.learnt))
+    }
+
+    /// Whether both delegations name the same servers.
+    fn has_servers_of(&self, other: &Self) -> bool {
+        self.servers.len() == other.servers.len()
+            && self.servers.iter().all(|server| other.servers.iter().any(|known| known.name == server.name))
     }
 
     /// Whether the zone's business is to delegate: there the servers see no more of a name than they must.
@@ -270,21 +284,51 @@ impl Zones {
     /// The deepest known zone at or above `name`; with `strictly_above`, above it (for DS questions, which the
     /// parent answers: RFC 4035 §3.1.4.1).
     pub fn deepest(&self, name: &Name, strictly_above: bool, now: Stamp) -> Arc<Zone> {
+        let island = self.island(name, strictly_above);
+        let floor = island.map_or(0, |zone| zone.name.iter().count());
         let mut labels = name.iter().count();
         if strictly_above && labels > 0 {
             labels -= 1;
         }
-        while labels > 0 {
-            let at = name.trim_to(labels);
-            if let Some(zone) = self.forwards.iter().find(|zone| zone.name == at) {
-                return Arc::clone(zone);
-            }
-            if let Some(zone) = self.cuts.get(&at).filter(|zone| zone.is_fresh(now)) {
+        while labels > floor {
+            if let Some(zone) = self.cuts.get(&name.trim_to(labels)).filter(|zone| !self.left(zone, now).is_zero()) {
                 return zone;
             }
             labels -= 1;
         }
-        self.root()
+        island.map_or_else(|| self.root(), Arc::clone)
+    }
+
+    /// The island that `name` lies on: the deepest forward zone at or above it, with `strictly_above` above it.
+    /// Nothing that was learnt further up may be used there.
+    pub fn island(&self, name: &Name, strictly_above: bool) -> Option<&Arc<Zone>> {
+        let holds = |zone: &&Arc<Zone>| zone.name.zone_of(name) && !(strictly_above && zone.name == *name);
+        self.forwards.iter().filter(holds).max_by_key(|zone| zone.name.iter().count())
+    }
+
+    /// For how long `zone` may still be used: until the first delegation on the way to it ends. One that was learnt
+    /// again meanwhile, with the same name servers, goes on; the root and forward zones have no end.
+    pub fn left(&self, zone: &Zone, now: Stamp) -> Duration {
+        let Some(mut above) = zone.parent.clone() else { return Duration::MAX };
+        let mut left = zone.own_time(now);
+        while let Some(next) = above.parent.clone() {
+            let time = above.own_time(now);
+            if !time.is_zero() {
+                (left, above) = (left.min(time), next);
+                continue;
+            }
+            let again = self.cuts.peek(&above.name).filter(|known| known.is_fresh(now) && known.has_servers_of(&above));
+            let Some((again, next)) = again.and_then(|again| Some((again.clone(), again.parent.clone()?))) else {
+                return Duration::ZERO;
+            };
+            (left, above) = (left.min(again.own_time(now)), next);
+        }
+        left
+    }
+
+    /// `ttl` seconds, or as many as `zone` has left where that is less.
+    pub fn ttl_within(&self, zone: &Zone, ttl: u32, now: Stamp) -> u32 {
+        ttl.min(whole_seconds(self.left(zone, now)))
     }
 
     /// Whether a forward zone is configured at exactly this name.
@@ -292,8 +336,13 @@ impl Zones {
         self.forwards.iter().any(|zone| zone.name == *name)
     }
 
-    /// Learns a cut from a referral.
+    /// Learns a cut from a referral. One that reaches onto an island from outside is good for the lookup that met it
+    /// and is not kept.
     pub fn insert(&self, zone: Zone) -> Arc<Zone> {
+        let apex = |name: &Name| self.island(name, false).map(|island| island.name.clone());
+        if zone.parent.as_ref().is_some_and(|parent| apex(&parent.name) != apex(&zone.name)) {
+            return Arc::new(zone);
+        }
         if let Some(parent) = &zone.parent
             && self.cuts.peek(&zone.name).is_none()
         {

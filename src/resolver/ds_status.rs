@@ -200,10 +200,15 @@ impl Core {
             },
             Meaning::Referral(delegation) => Ok(DsStatus::Below(self.zone_from(zone, delegation.clone(), heard))),
             Meaning::Alias(_) | Meaning::TooLong(_) => {
-                // An alias at the name itself: nothing is delegated there.
+                // An alias at the name itself: nothing is delegated there. A wildcard's alias is at the name only where
+                // nothing closer is there: without that proof it says nothing (RFC 4035 §5.3.4).
                 let set = heard.meaning.signed_set().ok_or(Bogus::DenialNotProven)?;
-                let verified = verify(set, keys, self.clock.wall(), &context.budget)?;
-                self.zones.insert_proven_cut_free(name.clone(), verified.ttl, self.now());
+                let signed = self.check_set(context, &heard.message, &zone.name, keys, set)?;
+                if !signed.security.is_secure() {
+                    // Opt-out: an unsigned delegation may be there (RFC 5155 §12.2).
+                    return Ok(DsStatus::Unsigned { ttl: signed.ttl });
+                }
+                self.zones.insert_proven_cut_free(name.clone(), signed.ttl, self.now());
                 Ok(DsStatus::NotACut)
             }
             Meaning::NoData | Meaning::NxDomain => {

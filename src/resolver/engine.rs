@@ -8,6 +8,7 @@ use futures_util::{FutureExt, TryFutureExt};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::core::{Context, Core, Seen};
+use super::exceptions::NegativeAnchor;
 use super::resolution::{Ready, Resolution};
 use super::rrset::RrSet;
 use super::settings::Settings;
@@ -164,6 +165,11 @@ impl Engine {
         anchors
             .get(&Name::root())
             .is_some_and(|trust| trust.ds.iter().any(|ds| ds.tag == tag) || trust.keys.iter().any(|key| key.tag == tag))
+    }
+
+    /// What the operator exempted from validation, in force or not.
+    pub fn exceptions(&self) -> &[NegativeAnchor] {
+        &self.core.settings.insecure
     }
 
     /// Octets in the RRset cache.

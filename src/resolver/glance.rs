@@ -59,8 +59,12 @@ impl Unproven {
         self.heard.insert((name.clone(), u16::from(rtype)), Arc::new(heard));
     }
 
-    /// What was heard of this question a moment ago.
+    /// What was heard of this question a moment ago, for a lookup that proves it or finds something else: either way
+    /// nobody has to believe it any longer.
     pub fn take(&self, name: &Name, rtype: RecordType, now: Stamp) -> Option<Heard> {
+        if !self.claims.is_empty() {
+            self.claims.remove(&self.hash(name, rtype));
+        }
         if self.heard.is_empty() {
             return None;
         }

@@ -32,7 +32,7 @@ impl Engine {
         let until = self.core.clock.instant() + limits::EXPLAIN_CHAIN_TIME;
         let mut steps: Vec<ZoneStep> = Vec::new();
         let mut zone: Option<Arc<Zone>> = None;
-        for labels in 0..=name.iter().count() {
+        for labels in self.first_labels(&name)..=name.iter().count() {
             let apex = name.trim_to(labels);
             let (next, known) = match self.zone_at(&apex, zone.as_ref(), until).await {
                 Ok(Some(next)) => (next, None),
@@ -54,6 +54,14 @@ impl Engine {
             }
         }
         steps
+    }
+
+    /// Where the walk begins: at the root, but for a forward zone that is exempted from validation, of which nobody
+    /// else is asked anything.
+    fn first_labels(&self, name: &Name) -> usize {
+        let island = self.core.zones.island(name, false);
+        let exempted = island.filter(|zone| self.core.exception(&zone.name, RecordType::DNSKEY).is_some());
+        exempted.map_or(0, |zone| zone.name.iter().count())
     }
 
     /// The zone with this apex, if it is one: a known cut, or a name with NS records on the servers of the zone above.
@@ -97,11 +105,12 @@ impl Engine {
             Some(failure) => Err(failure),
             None => timeout_at(until, self.core.trust_of(context, zone)).await.unwrap_or_else(|_| Err(late())),
         };
-        let anchor = self.core.anchors().get(apex).cloned();
+        let exception = self.core.exception(apex, RecordType::DNSKEY);
+        let anchor = self.core.anchors().get(apex).filter(|_| exception.is_none()).cloned();
         let anchored = anchor.is_some();
         let delegated = match (&anchor, apex.is_root()) {
-            (None, false) => self.look(apex, RecordType::DS, false, until).await,
-            (Some(_), _) | (None, true) => None,
+            (None, false) if exception.is_none() => self.look(apex, RecordType::DS, false, until).await,
+            (Some(_), _) | (None, _) => None,
         };
         let named = anchor.unwrap_or_else(|| Trust::from_sets(delegated.as_deref().and_then(|found| records(found))));
         let shown = match &trust {
@@ -121,9 +130,10 @@ impl Engine {
             signed_until: keys.and_then(|set| signed_until(set, self.core.clock.wall())),
             trust: match trust {
                 Ok(ZoneTrust::Secure(_)) => StepTrust::Secure,
-                Ok(ZoneTrust::Insecure) => {
-                    StepTrust::Insecure(why_insecure(zone, above, anchored, &named, delegated.as_deref()))
-                }
+                Ok(ZoneTrust::Insecure) => match exception {
+                    Some(at) => StepTrust::Insecure(Insecurity::Excepted { until: at.until }),
+                    None => StepTrust::Insecure(why_insecure(zone, above, anchored, &named, delegated.as_deref())),
+                },
                 Err(failure) => StepTrust::Broken(Box::new(failure)),
             },
         }

@@ -115,7 +115,7 @@ impl Core {
             return Step::Alias(target.clone());
         }
         let here = if rtype == RecordType::DS { None } else { self.cache.nxdomain(&name, now) };
-        match here.or_else(|| self.cache.nxdomain_above(&name, now)) {
+        match here.or_else(|| self.cache.nxdomain_above(&name, self.own_labels(&name, rtype), now)) {
             Some(entry) => {
                 resolution.push_entry(&entry, entry.remaining(now));
                 Step::End(End::NxDomain)

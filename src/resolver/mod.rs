@@ -13,11 +13,13 @@
 
 pub mod anchors;
 pub mod budget;
+mod chain_steps;
 mod check;
 mod core;
 pub mod delegation;
 mod ds_status;
 pub mod engine;
+pub mod exceptions;
 pub mod failures;
 pub mod flight;
 mod glance;

@@ -185,10 +185,11 @@ impl RrsetCache {
         self.fetch(name, NXDOMAIN, now)
     }
 
-    /// A secure proof that an ancestor of `name` does not exist: then neither does `name` (RFC 8020 §2).
-    pub fn nxdomain_above(&self, name: &Name, now: Stamp) -> Option<Entry> {
+    /// A secure proof that an ancestor of `name` does not exist: then neither does `name` (RFC 8020 §2). Ancestors of
+    /// fewer than `least` labels have no say: those above the apex of a forward zone, say.
+    pub fn nxdomain_above(&self, name: &Name, least: usize, now: Stamp) -> Option<Entry> {
         let mut labels = name.iter().count();
-        while labels > 1 {
+        while labels > least.max(1) {
             labels -= 1;
             let entry = self.nxdomain(&name.trim_to(labels), now);
             if let Some(entry) = entry.filter(|entry| entry.security.is_secure()) {
@@ -308,8 +309,11 @@ mod tests {
         let name = |text| Name::from_str(text).expect("a name");
         cache.insert_denial(&name("a.example."), None, &[], Security::Insecure, 60, clock.stamp());
         cache.insert_denial(&name("b.example."), None, &[], Security::Secure, 60, clock.stamp());
-        assert!(cache.nxdomain_above(&name("x.a.example."), clock.stamp()).is_none());
-        assert!(cache.nxdomain_above(&name("y.x.b.example."), clock.stamp()).is_some());
-        assert!(cache.nxdomain_above(&name("b.example."), clock.stamp()).is_none());
+        let above = |text, least| cache.nxdomain_above(&name(text), least, clock.stamp());
+        assert!(above("x.a.example.", 0).is_none());
+        assert!(above("y.x.b.example.", 0).is_some());
+        assert!(above("b.example.", 0).is_none());
+        assert!(above("y.x.b.example.", 2).is_some(), "the apex of an island itself");
+        assert!(above("y.x.b.example.", 3).is_none(), "above the apex of an island");
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
+use super::exceptions::NegativeAnchor;
 use super::rrset::RrSet;
 
 /// Settings of the engine; `Default` is what a bare run uses, without root hints and anchors.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub trust_anchors: Vec<RrSet>,
     /// Zones that go to named servers.
     pub forward: Vec<Forward>,
+    /// Zones that are not validated.
+    pub insecure: Vec<NegativeAnchor>,
     /// Count queries and outcomes in the metrics. Not so for a look that only people take: nobody is to be alerted
     /// because somebody asked what is wrong with a domain.
     pub counted: bool,
@@ -58,6 +61,7 @@ impl Default for Settings {
             root_hints: Vec::new(),
             trust_anchors: Vec::new(),
             forward: Vec::new(),
+            insecure: Vec::new(),
             counted: true,
         }
     }

@@ -103,6 +103,9 @@ impl Core {
 
     /// The trust of a zone, where it is known and fresh.
     pub fn known_trust(&self, zone: &Name) -> Option<ZoneTrust> {
+        if self.exception(zone, RecordType::DNSKEY).is_some() {
+            return Some(ZoneTrust::Insecure);
+        }
         let now = self.now();
         let entry = self.trusts.get(zone)?;
         (now.since(entry.learnt) < Duration::from_secs(u64::from(entry.ttl))).then_some(entry.trust)
@@ -136,8 +139,10 @@ impl Core {
                 }
                 match core.clone().establish(context, Arc::clone(&zone)).await {
                     Ok((trust, ttl)) => {
-                        let entry =
-                            TrustEntry { trust: trust.clone(), learnt: core.now(), ttl: ttl.min(limits::MAX_TTL) };
+                        let now = core.now();
+                        // No longer than the delegation that led here, but for the lookups that wait.
+                        let ttl = core.zones.ttl_within(&zone, ttl.min(limits::MAX_TTL), now).max(MIN_TRUST_LIFE);
+                        let entry = TrustEntry { trust: trust.clone(), learnt: now, ttl };
                         core.trusts.insert(zone.name.clone(), entry);
                         core.failures.clear(&zone.name, RecordType::DNSKEY);
                         Ok(trust)
@@ -164,6 +169,9 @@ impl Core {
         zone: Arc<Zone>,
     ) -> BoxFuture<'static, Result<(ZoneTrust, u32), Failure>> {
         async move {
+            if self.exception(&zone.name, RecordType::DNSKEY).is_some() {
+                return Ok((ZoneTrust::Insecure, MIN_TRUST_TTL));
+            }
             if let Some(anchor) = self.anchors().get(&zone.name) {
                 // Anchors we cannot use make a zone insecure only where no algorithm of theirs is known
                 // (RFC 4035 §5.2); a key that cannot exist stands for "all are revoked", and fails.
@@ -339,7 +347,7 @@ impl Core {
     pub async fn look_at_root(self: &Arc<Self>) -> Result<(), Failure> {
         let context = self.context(false);
         let root = self.zones.deepest(&Name::root(), false, self.now());
-        if !self.anchors().contains_key(&root.name) {
+        if !self.anchors().contains_key(&root.name) || self.exception(&root.name, RecordType::DNSKEY).is_some() {
             return self.ask_zone(&context, &root, &root.name, RecordType::NS, &[]).await.map(drop);
         }
         let (trust, ttl) = Arc::clone(self).establish(context, Arc::clone(&root)).await?;
@@ -363,6 +371,8 @@ fn is_out_of_budget(failure: &Failure) -> bool {
 
 /// The shortest time for which "insecure" is kept where no record says how long.
 pub(super) const MIN_TRUST_TTL: u32 = 60;
+/// What was found out of a zone is good for the lookups that wait for it, even where its delegation has just ended.
+const MIN_TRUST_LIFE: u32 = 5;
 /// Keys are fetched again before their TTL ends at most this often, where a signature is by an unknown key.
 const REKEY_AFTER: Duration = Duration::from_secs(60);
 /// How long a forward zone counts as insecure before its chain is looked at again.

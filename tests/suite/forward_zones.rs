@@ -38,7 +38,7 @@ fn zones() -> Vec<Zone> {
 }
 
 /// What the world's own server of a zone says.
-fn server_of(world: &Arc<World>, zone: &str) -> Handler {
+pub fn server_of(world: &Arc<World>, zone: &str) -> Handler {
     let (world, server) = (world.clone(), world.servers_of(zone)[0]);
     Arc::new(move |query| {
         let Action::Reply(mut replies) = world.answer(server, &query, true) else { panic!("no answer") };

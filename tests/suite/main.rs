@@ -32,6 +32,7 @@ mod logs;
 mod lossy_networks;
 mod metrics_page;
 mod monitoring;
+mod negative_anchors;
 mod no_downgrade;
 mod operator_commands;
 mod operators_alone;

@@ -100,7 +100,7 @@ pub(super) fn zone(step: &ZoneStep) -> ZoneSection {
     let (state, words) = match &step.trust {
         StepTrust::Secure if step.anchored => (ZoneState::Secure, "keys validated by a trust anchor".to_owned()),
         StepTrust::Secure => (ZoneState::Secure, "keys validated by the DS records of the zone above".to_owned()),
-        StepTrust::Insecure(why) => (ZoneState::Insecure, insecurity(*why).to_owned()),
+        StepTrust::Insecure(why) => (ZoneState::Insecure, insecurity(*why)),
         StepTrust::Broken(error) => (ZoneState::Broken, sentence(error)),
     };
     ZoneSection {
@@ -151,8 +151,8 @@ impl std::fmt::Display for FailureSection {
     }
 }
 
-fn insecurity(why: Insecurity) -> &'static str {
-    match why {
+fn insecurity(why: Insecurity) -> String {
+    let words = match why {
         Insecurity::NoAnchor => "no trust anchor at or above it",
         Insecurity::NoDs => "the zone above proves that it has no DS record: it is not signed",
         Insecurity::Unproven => {
@@ -161,7 +161,13 @@ fn insecurity(why: Insecurity) -> &'static str {
         Insecurity::UnknownAlgorithms => "signed, but with no algorithm that can be checked here (RFC 4035 §5.2)",
         Insecurity::Forwarded => "its questions are forwarded, and no chain of trust leads to it",
         Insecurity::Above => "the zone above is not signed",
-    }
+        Insecurity::Excepted { until: None } => "negative trust anchor set by the operator, without end: not validated",
+        // The end is the first second after the last day.
+        Insecurity::Excepted { until: Some(end) } => {
+            return format!("negative trust anchor set by the operator until {}: not validated", Date(end - 1));
+        }
+    };
+    words.to_owned()
 }
 
 /// A held policy.

@@ -104,7 +104,8 @@ impl Core {
                 Ok(heard) => {
                     asked = true;
                     if let Meaning::Answer(set) = heard.meaning {
-                        (found, ttl) = (addresses(&set).collect(), set.ttl);
+                        let within = self.zones.ttl_within(&heard.zone, set.ttl, self.now());
+                        (found, ttl) = (addresses(&set).collect(), within);
                     }
                     // Parent and child may differ on the address of a name server: either may be right.
                     let glue = heard.zone.servers.iter().filter(|server| server.name == *host);

@@ -1,5 +1,9 @@
 //! Nobody spoils it for others: a hostile party and an innocent one side by side, at each place that they share.
 
 mod connections;
+mod cuts;
 mod explanations;
+mod forward_zones;
+mod glances;
 mod http;
+mod rrsets;

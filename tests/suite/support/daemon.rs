@@ -28,6 +28,8 @@ pub struct Daemon {
     pub listening: HashMap<String, String>,
     /// Every line that it wrote since it was ready.
     pub log: Log,
+    /// Every line before that.
+    pub starting: Log,
     directory: TempDir,
     process: Child,
     pub served: Served,
@@ -83,15 +85,15 @@ impl Daemon {
         write("ca.pem", &hosts.ca_pem());
         let base = change(base(served.port, hosts.address.port()));
         write("postseal.toml", &format!("{base}\n{configuration}"));
-        let (process, listening, log) = spawn(&directory).await;
+        let (process, listening, [starting, log]) = spawn(&directory).await;
         let socketmap = listening.get("socketmap").expect("it listens").clone();
-        Self { world, hosts, socketmap, listening, log, directory, process, served }
+        Self { world, hosts, socketmap, listening, log, starting, directory, process, served }
     }
 
     /// Ends it as an operator would and starts it again on the same state.
     pub async fn restart(&mut self) {
         assert!(terminate(&mut self.process).await);
-        (self.process, self.listening, self.log) = spawn(&self.directory).await;
+        (self.process, self.listening, [self.starting, self.log]) = spawn(&self.directory).await;
         self.socketmap = self.listening.get("socketmap").expect("it listens").clone();
     }
 
@@ -142,8 +144,9 @@ impl Daemon {
     }
 }
 
-/// Starts the program and waits until it is ready; gives where it listens, over the network, and its log from then on.
-async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, Log) {
+/// Starts the program and waits until it is ready; gives where it listens, over the network, and its log until and from
+/// then on.
+async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, [Log; 2]) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_postseal"))
         .args(["--config", "postseal.toml"])
         .current_dir(directory.path())
@@ -154,6 +157,7 @@ async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, Log) {
         .unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut listening = HashMap::new();
+    let starting = Log::default();
     while let Some(line) = log.next_line().await.unwrap() {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
         let message = event["message"].as_str().unwrap_or_default();
@@ -161,7 +165,9 @@ async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, Log) {
         if let (Some(service), Some(address)) = (message.strip_suffix(" listening"), address) {
             listening.entry(service.to_owned()).or_insert(address.to_owned());
         }
-        if message.contains("ready") {
+        let is_ready = message.contains("ready");
+        starting.0.lock().push(event);
+        if is_ready {
             break;
         }
     }
@@ -172,7 +178,7 @@ async fn spawn(directory: &TempDir) -> (Child, HashMap<String, String>, Log) {
             keeping.0.lock().push(serde_json::from_str(&line).unwrap());
         }
     });
-    (process, listening, kept)
+    (process, listening, [starting, kept])
 }
 
 async fn terminate(process: &mut Child) -> bool {
