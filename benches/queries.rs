@@ -126,8 +126,8 @@ fn engine(clock: &Clock) -> Engine {
     let bounds = Bounds { entries: DOMAINS, bytes: 4096 * DOMAINS };
     let cache = PolicyCache::new(bounds, Arc::new(Forgetful));
     for n in 0..DOMAINS {
-        let (verdict, reason) = (DaneVerdict::DaneOnly, "all hosts".into());
-        let entry = DaneEntry { verdict, reason, checked_at: clock.wall(), ttl: 86_400 };
+        let (verdict, reason) = (DaneVerdict::DaneOnly, "all hosts");
+        let entry = DaneEntry::new(verdict, reason, clock.wall(), 86_400);
         cache.put_dane(&hop(n), entry, clock.stamp());
     }
     let (nowhere, settings) = (Arc::new(Nowhere), EngineSettings::default());

@@ -142,6 +142,9 @@ pub const MX_HOSTS_AT_ONCE: usize = 16;
 pub const SLOW_HOST_PERCENT: u32 = 75;
 /// Wait for further MX hosts once nothing they say can change the verdict, only how long it is kept.
 pub const SETTLED_HOST_WAIT: Duration = Duration::from_millis(500);
+/// Wait for the addresses of an MX host before it is looked whether its zone is signed at all: longer than servers that are
+/// well need, much shorter than silent ones take.
+pub const HOST_ZONE_WAIT: Duration = Duration::from_millis(1_500);
 /// DANE branch: least and greatest TTL in seconds.
 pub const DANE_TTL: (u32, u32) = (60, 86_400);
 /// Greatest TTL of a denial in a DANE branch (RFC 2308 §5 suggests one to three hours).
@@ -162,6 +165,9 @@ pub const REASON_BYTES: usize = 200;
 pub const CACHE_SHARDS: usize = 256;
 /// Parts of the policy cache that one eviction compares.
 pub const CACHE_EVICTION_SAMPLE: usize = 2;
+/// Seconds for which a policy counts as seen at least, however short it was valid: `policy.on-failure` says nothing about
+/// its domain for so long (design §11).
+pub const POLICY_SEEN: u32 = 86_400;
 /// In eviction, each doubling of an entry's hits makes up for this much time without any.
 pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 /// What expired is forgotten this long after, so that a clock wrong for a while throws nothing away.

@@ -156,15 +156,16 @@ fn is_address(text: &str) -> bool {
 /// What Postfix asks about: a key of `smtp_tls_policy_maps` (postconf(5)), parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NextHop {
-    /// A recipient domain: MX lookup, DANE and MTA-STS. `port` only where the key names one other than 25;
-    /// then there is no MTA-STS, which speaks of recipient domains on port 25 (RFC 8461 §3).
+    /// A recipient domain: MX lookup, DANE and MTA-STS. `port` where the key names one; TLSA records are those for
+    /// that port, the MTA-STS policy is that of the domain.
     Domain {
         /// The recipient domain.
         domain: Domain,
         /// The port in the key, if it had one.
         port: Option<u16>,
     },
-    /// A host in brackets: no MX lookup; the host itself is the TLSA base domain (RFC 7672 §2.2.3).
+    /// A host in brackets: no MX lookup; the host itself is the TLSA base domain (RFC 7672 §2.2.3), and the policy
+    /// domain of MTA-STS (RFC 8461 §3.4: for a smart host it is the smart host's own name).
     Host {
         /// The host in the brackets.
         host: Domain,
@@ -216,6 +217,24 @@ impl NextHop {
                 Ok(Self::Domain { domain, port: Some(parse_port(port)?) })
             }
             None => Ok(Self::Domain { domain: parse_domain(key)?, port: None }),
+        }
+    }
+
+    /// The name whose MTA-STS policy counts (RFC 8461 §3.4): the one in the key, whatever the form of the key.
+    pub fn policy_domain(&self) -> &Domain {
+        match self {
+            Self::Domain { domain, .. } => domain,
+            Self::Host { host, .. } => host,
+        }
+    }
+
+    /// The key that is the name alone, where this is another: the two have their MTA-STS branch in common.
+    pub fn plain(&self) -> Option<Self> {
+        match self {
+            Self::Domain { port: None, .. } => None,
+            Self::Domain { .. } | Self::Host { .. } => {
+                Some(Self::Domain { domain: self.policy_domain().clone(), port: None })
+            }
         }
     }
 }

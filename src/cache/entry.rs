@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Stamp, Tick, UnixTime};
-use crate::names::MxPattern;
+use crate::limits::POLICY_SEEN;
+use crate::names::{Domain, MxPattern};
 
 /// What DANE says of a next hop (design §4 step 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +33,14 @@ pub enum DaneVerdict {
 }
 
 impl DaneVerdict {
+    /// True where TLSA records were found.
+    pub fn has_records(self) -> bool {
+        match self {
+            Self::DaneOnly | Self::Dane | Self::DaneWeak => true,
+            Self::Partial | Self::None | Self::Temporary => false,
+        }
+    }
+
     /// True where Postfix is told to use DANE.
     pub fn protects(self) -> bool {
         match self {
@@ -52,6 +61,35 @@ pub struct DaneEntry {
     pub checked_at: UnixTime,
     /// Seconds from `checked_at` for which it holds; already clamped (design §7).
     pub ttl: u32,
+    /// With [`DaneVerdict::Partial`] the hosts that are proven to have no TLSA records; else empty.
+    #[serde(default)]
+    pub without: Arc<[Domain]>,
+    /// Until when a policy of this next hop counts as seen, MTA-STS included; 0 where none ever was. The cache sets it.
+    #[serde(default)]
+    pub seen_until: UnixTime,
+}
+
+impl DaneEntry {
+    /// What was learnt at `checked_at` and holds for `ttl` seconds.
+    pub fn new(verdict: DaneVerdict, reason: impl Into<Arc<str>>, checked_at: UnixTime, ttl: u32) -> Self {
+        Self { verdict, reason: reason.into(), checked_at, ttl, without: Arc::default(), seen_until: 0 }
+    }
+
+    /// The same with the hosts that are proven to have no TLSA records.
+    pub fn without(self, hosts: Arc<[Domain]>) -> Self {
+        Self { without: hosts, ..self }
+    }
+
+    /// Until when a policy counts as seen for what is known here: a day from when TLSA records were last found.
+    pub fn policy_seen_until(&self) -> UnixTime {
+        let own = if self.verdict.has_records() { seen_until(self.checked_at, self.ttl) } else { 0 };
+        own.max(self.seen_until)
+    }
+}
+
+/// A policy that was learnt at `since` and holds for `lifetime` seconds counts as seen for a day at least.
+fn seen_until(since: UnixTime, lifetime: u32) -> UnixTime {
+    since.saturating_add(lifetime.max(POLICY_SEEN).into())
 }
 
 /// The MTA-STS branch of one recipient domain.
@@ -63,6 +101,23 @@ pub struct StsEntry {
     pub record: RecordCheck,
     /// The last fetch, where it failed: rare, and kept apart for that.
     pub failure: Option<Box<FetchFailure>>,
+}
+
+impl StsEntry {
+    /// Until when a policy counts as seen for what is known here: its `max_age`, and a day at least.
+    pub fn policy_seen_until(&self) -> UnixTime {
+        self.policy.as_ref().map_or(0, |held| held.seen_until())
+    }
+}
+
+impl HeldPolicy {
+    /// Until when it counts as seen; 0 for one that says that there is none.
+    pub fn seen_until(&self) -> UnixTime {
+        match self.policy.mode {
+            StsMode::Enforce | StsMode::Testing => seen_until(self.fetched_at, self.policy.max_age),
+            StsMode::None => 0,
+        }
+    }
 }
 
 /// A policy and its validity.

@@ -7,7 +7,6 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,8 +14,9 @@ use super::entry::{DaneEntry, DaneVerdict, HeldPolicy, RecordOutcome, StsEntry, 
 use super::persist::Persist;
 use super::pool::Pools;
 use super::shared::Shared;
+use super::snapshot::{Snapshot, Usage, joined};
 use super::state::{DaneState, Protection, StsState, Worth};
-use crate::clock::{Instant, Stamp, Tick};
+use crate::clock::{Instant, Stamp, Tick, UnixTime};
 use crate::limits::{
     self, CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
 };
@@ -61,38 +61,12 @@ struct Slot {
     usage: Usage,
     bytes: u32,
     worth: Worth,
+    /// Until when a policy counts as seen.
+    seen_until: UnixTime,
     /// What the last conclusive answer told Postfix.
     protection: Protection,
     /// When its policy was first found expired; [`Tick::NEVER`] where it was not.
     expired_since: Tick,
-}
-
-/// How an entry is used.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// Queries answered from it.
-    pub hits: u32,
-    /// The last query for it, or when it was read in.
-    pub asked_at: Tick,
-    /// Asked for since its DANE branch was last refreshed.
-    pub asked_dane: bool,
-    /// Asked for since its MTA-STS branch was last refreshed.
-    pub asked_sts: bool,
-    /// After a failed renewal of the DANE branch: not again before this; else [`Tick::EVER`].
-    pub dane_retry_at: Tick,
-    /// Failed renewals of the DANE branch in a row.
-    pub dane_failures: u8,
-}
-
-/// One entry as it stands.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The DANE branch, fresh or not.
-    pub dane: Option<DaneState>,
-    /// The MTA-STS branch, fresh or not.
-    pub sts: Option<StsState>,
-    /// How it is used.
-    pub usage: Usage,
 }
 
 impl PolicyCache {
@@ -123,28 +97,57 @@ impl PolicyCache {
 
     /// What is known about `hop`, for a query: counts as use.
     pub fn get(&self, hop: &NextHop, now: Stamp) -> Option<Snapshot> {
-        let mut slots = self.shard(hop).slots.lock();
-        let slot = slots.get_mut(hop)?;
-        slot.usage.hits = slot.usage.hits.saturating_add(1);
-        slot.usage.asked_at = now.instant.into();
-        slot.usage.asked_dane = true;
-        slot.usage.asked_sts = true;
-        Some(slot.snapshot())
+        let own = self.used(hop, true, now);
+        match hop.plain() {
+            None => own,
+            Some(plain) => joined(own, self.used(&plain, false, now)),
+        }
     }
 
     /// What is known about `hop`, without counting as use.
     pub fn peek(&self, hop: &NextHop) -> Option<Snapshot> {
+        let own = self.own(hop);
+        match hop.plain() {
+            None => own,
+            Some(plain) => joined(own, self.own(&plain)),
+        }
+    }
+
+    /// What is kept under `hop` itself.
+    fn own(&self, hop: &NextHop) -> Option<Snapshot> {
         self.shard(hop).slots.lock().get(hop).map(Slot::snapshot)
+    }
+
+    /// The same, counted as use; that of the DANE branch where `dane`.
+    fn used(&self, hop: &NextHop, dane: bool, now: Stamp) -> Option<Snapshot> {
+        let mut slots = self.shard(hop).slots.lock();
+        let slot = slots.get_mut(hop)?;
+        slot.usage.hits = slot.usage.hits.saturating_add(u32::from(dane));
+        slot.usage.asked_at = now.instant.into();
+        slot.usage.asked_dane |= dane;
+        slot.usage.asked_sts = true;
+        Some(slot.snapshot())
+    }
+
+    /// Takes note of a policy of `hop` that was seen and is not kept.
+    pub fn note_seen(&self, hop: &NextHop, until: UnixTime) {
+        if let Some(slot) = self.shard(hop).slots.lock().get_mut(hop) {
+            slot.seen_until = slot.seen_until.max(until);
+        }
     }
 
     /// Takes in a DANE branch. A background renewal that found nothing out does not displace what still holds.
     pub fn put_dane(&self, hop: &NextHop, mut entry: DaneEntry, now: Stamp) -> DaneState {
         self.pools.lock().share_dane(&mut entry);
+        // Kept with whatever comes after the policy, so that it is still known after a restart.
+        let before = self.own(hop).map_or(0, |known| known.seen_until);
+        entry.seen_until = entry.policy_seen_until().max(before);
         if entry.verdict != DaneVerdict::Temporary {
             self.persist.save_dane(hop, &entry);
         }
         let state = DaneState::new(entry, now);
         self.change(hop, now, |slot| {
+            slot.seen_until = slot.seen_until.max(state.entry.seen_until);
             slot.dane = Some(state.clone());
             slot.usage.asked_dane = false;
             slot.usage.dane_retry_at = Tick::EVER;
@@ -164,10 +167,26 @@ impl PolicyCache {
         }
         let mut state = state;
         self.pools.lock().share_sts(Arc::make_mut(&mut state.entry));
+        let seen = state.entry.policy_seen_until();
+        let mut forgotten = None;
         self.change(&hop, now, |slot| {
+            slot.seen_until = slot.seen_until.max(seen);
             slot.sts = Some(state);
             slot.usage.asked_sts = false;
+            // The entry on disk no longer tells that there was another policy before it: the other branch does.
+            let kept = slot.dane.as_mut().filter(|dane| {
+                seen < slot.seen_until
+                    && dane.entry.seen_until < slot.seen_until
+                    && dane.entry.verdict != DaneVerdict::Temporary
+            });
+            forgotten = kept.map(|dane| {
+                dane.entry.seen_until = slot.seen_until;
+                dane.entry.clone()
+            });
         });
+        if let Some(entry) = forgotten {
+            self.persist.save_dane(&hop, &entry);
+        }
     }
 
     /// So many entries are about to be restored.
@@ -188,6 +207,9 @@ impl PolicyCache {
         self.change(hop, now, |slot| {
             slot.dane = dane.map(|entry| DaneState::restored(entry, now)).or(slot.dane.take());
             slot.sts = sts.map(|entry| StsState::restored(entry, now)).or(slot.sts.take());
+            let dane = slot.dane.as_ref().map_or(0, |state| state.entry.policy_seen_until());
+            let sts = slot.sts.as_ref().map_or(0, |state| state.entry.policy_seen_until());
+            slot.seen_until = dane.max(sts);
             let verdict = slot.dane.as_ref().map(|state| state.entry.verdict);
             let held = slot.sts.as_ref().and_then(|state| state.entry.policy.as_ref());
             let enforces = held.is_some_and(|held| held.policy.mode == StsMode::Enforce);
@@ -211,8 +233,14 @@ impl PolicyCache {
         }
     }
 
-    /// Forgets `hop` because the operator says so, on disk and in what is shared as well; true if it was known.
+    /// Forgets `hop` because the operator says so, on disk and in what is shared as well; true if it was known. With a
+    /// key that is not the name alone that is forgotten, too: it has the MTA-STS branch.
     pub fn remove(&self, hop: &NextHop) -> bool {
+        let plain = hop.plain().is_some_and(|plain| self.remove_one(&plain));
+        self.remove_one(hop) || plain
+    }
+
+    fn remove_one(&self, hop: &NextHop) -> bool {
         let removed = self.forget(self.shard(hop), hop);
         self.persist.remove(hop);
         if let (Some(shared), NextHop::Domain { domain, port: None }) = (self.shared(), hop) {
@@ -224,7 +252,7 @@ impl PolicyCache {
     /// Forgets everything that is known here, like [`PolicyCache::remove`]; returns how many next hops were known.
     pub fn clear(&self) -> usize {
         let hops: Vec<NextHop> = self.rows().into_iter().map(|(hop, _)| hop).collect();
-        hops.iter().filter(|hop| self.remove(hop)).count()
+        hops.iter().filter(|hop| self.remove_one(hop)).count()
     }
 
     /// Ready once everything that was taken in or forgotten before would survive a power cut. Where the disk
@@ -238,6 +266,11 @@ impl PolicyCache {
         let mut rows = Vec::with_capacity(self.len());
         for shard in &self.shards {
             rows.extend(shard.slots.lock().iter().map(|(hop, slot)| (hop.clone(), slot.snapshot())));
+        }
+        for (hop, row) in &mut rows {
+            if let Some(plain) = hop.plain().and_then(|plain| self.own(&plain)) {
+                row.add_name(plain);
+            }
         }
         rows
     }
@@ -296,7 +329,7 @@ impl PolicyCache {
             };
             change(slot);
             slot.bytes = slot.estimate(hop);
-            slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), now);
+            slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), slot.seen_until, now);
             self.entries.fetch_add(1, Ordering::Relaxed);
             shard.used.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(slot.bytes as usize, Ordering::Relaxed);
@@ -367,11 +400,12 @@ impl Slot {
             dane_failures: 0,
         };
         let worth = Worth::Nothing;
-        Self { dane: None, sts: None, usage, bytes: 0, worth, protection: Protection::None, expired_since: Tick::NEVER }
+        let (protection, expired_since) = (Protection::None, Tick::NEVER);
+        Self { dane: None, sts: None, usage, bytes: 0, worth, seen_until: 0, protection, expired_since }
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { dane: self.dane.clone(), sts: self.sts.clone(), usage: self.usage }
+        Snapshot { dane: self.dane.clone(), sts: self.sts.clone(), seen_until: self.seen_until, usage: self.usage }
     }
 
     /// Least is evicted first: by worth, then by how recently it was asked for, with a bonus for each doubling
@@ -380,15 +414,15 @@ impl Slot {
         let idle = self.usage.idle(now).as_secs();
         let bonus = u64::from((u64::from(self.usage.hits) + 1).ilog2()) * CACHE_FREQUENCY_BONUS.as_secs();
         let recency = i64::try_from(bonus).unwrap_or(i64::MAX) - i64::try_from(idle).unwrap_or(i64::MAX);
-        (Worth::of(self.dane.as_ref(), self.sts.as_ref(), now), recency)
+        (Worth::of(self.dane.as_ref(), self.sts.as_ref(), self.seen_until, now), recency)
     }
 
-    /// True where neither branch has held for long, by the clock that cannot be set: a wall clock that is wrong
+    /// True where neither branch has held for long, and no policy counts as seen any more, by the clock that cannot be set: a wall clock that is wrong
     /// for a while throws nothing away.
     fn is_long_expired(&mut self, now: Stamp) -> bool {
         let holds = self.dane.as_ref().is_some_and(|dane| dane.left(now).is_some())
             || self.sts.as_ref().is_some_and(|sts| sts.policy(now).is_some() || sts.record_left(now).is_some());
-        if holds {
+        if holds || now.wall < self.seen_until {
             self.expired_since = Tick::NEVER;
             return false;
         }
@@ -403,7 +437,10 @@ impl Slot {
         let text = |text: &str| limits::allocated(text.len());
         let shared = |text: &str| limits::allocated_shared(text.len());
         // As if nobody shared it: an estimate that is too high bounds as well.
-        let dane = self.dane.as_ref().map_or(0, |dane| shared(&dane.entry.reason));
+        let dane = self.dane.as_ref().map_or(0, |dane| {
+            let hosts = dane.entry.without.iter().map(|host| size_of_val(host) + text(host.as_str()));
+            shared(&dane.entry.reason) + hosts.sum::<usize>()
+        });
         let sts = self.sts.as_ref().map_or(0, |sts| {
             let policy = sts.entry.policy.as_ref().map_or(0, |held| {
                 let mx = held.policy.mx.iter().map(|mx| size_of_val(mx) + text(mx.host().as_str()));
@@ -422,17 +459,5 @@ impl Slot {
         // Up to half of a table's places are empty.
         let place = 2 * (size_of::<NextHop>() + size_of::<Self>() + 1);
         u32::try_from(place + text(name.as_str()) + dane + sts).unwrap_or(u32::MAX)
-    }
-}
-
-impl Usage {
-    /// Whether the DANE branch may be renewed: not so soon after a failure.
-    pub fn may_renew_dane(&self, now: Stamp) -> bool {
-        Tick::from(now.instant) >= self.dane_retry_at
-    }
-
-    /// How long ago it was last asked for.
-    pub fn idle(&self, now: Stamp) -> Duration {
-        Tick::from(now.instant).since(self.asked_at)
     }
 }

@@ -10,11 +10,13 @@ mod packed;
 mod persist;
 mod pool;
 pub mod shared;
+mod snapshot;
 mod state;
 pub mod store;
 
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
-pub use memory::{Bounds, PolicyCache, Snapshot, Usage};
+pub use memory::{Bounds, PolicyCache};
 pub use persist::{Forgetful, Persist, PersistError};
 pub use shared::Shared;
+pub use snapshot::{Snapshot, Usage};
 pub use state::{DaneState, Protection, StsState, Worth};

@@ -114,6 +114,8 @@ impl StsState {
 pub enum Worth {
     /// No policy.
     Nothing,
+    /// None now, but one was seen not long ago: until that is over `policy.on-failure` says nothing about the domain.
+    Seen,
     /// DANE protects: the next lookup finds it again, or none does.
     Dane,
     /// An MTA-STS policy in force: once forgotten, an attacker may keep it forgotten (RFC 8461 §10.2).
@@ -121,8 +123,8 @@ pub enum Worth {
 }
 
 impl Worth {
-    /// The worth of an entry with these branches.
-    pub fn of(dane: Option<&DaneState>, sts: Option<&StsState>, now: Stamp) -> Self {
+    /// The worth of an entry with these branches, of which a policy counts as seen until then.
+    pub fn of(dane: Option<&DaneState>, sts: Option<&StsState>, seen_until: UnixTime, now: Stamp) -> Self {
         let held = sts.and_then(|sts| sts.policy(now)).is_some_and(|(held, _)| held.policy.mode != StsMode::None);
         if held {
             return Self::Sts;
@@ -130,7 +132,11 @@ impl Worth {
         let protects = |state: &DaneState| {
             state.entry.verdict.protects() && state.entry.verdict != DaneVerdict::Partial && state.left(now).is_some()
         };
-        if dane.is_some_and(protects) { Self::Dane } else { Self::Nothing }
+        match dane.is_some_and(protects) {
+            true => Self::Dane,
+            false if now.wall < seen_until => Self::Seen,
+            false => Self::Nothing,
+        }
     }
 }
 

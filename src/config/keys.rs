@@ -117,6 +117,12 @@ pub const KEYS: &[Key] = &[
     key("dane.enabled", Kind::Switch, Some("true"), "use DANE (RFC 7672)"),
     key("policy.timeout", Kind::Text, Some(r#""20s""#), "an answer is ready within this time; 1s to 90s"),
     key(
+        "policy.on-failure",
+        Kind::Text,
+        Some(r#""temp""#),
+        "`temp`, `may` or `encrypt`: answered where a policy cannot be determined and none was ever seen",
+    ),
+    key(
         "policy.overrides",
         Kind::Table,
         Some("{}"),

@@ -26,7 +26,31 @@ impl Default for MapOptions {
     }
 }
 
-/// Security level of an answer that only reports.
+/// What is answered where a policy cannot be determined and nothing was ever known of the domain (`policy.on-failure`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// TEMP: mail waits.
+    #[default]
+    Temp,
+    /// Opportunistic TLS.
+    May,
+    /// Mandatory, unauthenticated TLS.
+    Encrypt,
+}
+
+impl OnFailure {
+    /// The level that takes the place of TEMP, where one does.
+    pub fn level(self) -> Option<ReportLevel> {
+        match self {
+            Self::Temp => None,
+            Self::May => Some(ReportLevel::May),
+            Self::Encrypt => Some(ReportLevel::Encrypt),
+        }
+    }
+}
+
+/// Security level of an answer that only reports, or stands in for one that cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReportLevel {

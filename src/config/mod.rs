@@ -21,7 +21,7 @@ pub use changes::Fixed;
 pub use error::ConfigError;
 pub use insecure::{InsecureZone, LastDay};
 pub use keys::{KEYS, Key, Kind};
-pub use maps::{MapOptions, ReportLevel};
+pub use maps::{MapOptions, OnFailure, ReportLevel};
 pub use overrides::{Override, OverrideError, Overrides, PolicyTextError};
 pub use print::effective;
 pub use shared_url::{SharedHost, SharedUrl, Topology};

@@ -204,6 +204,8 @@ pub struct Policy {
     /// An answer is ready within this time, 1 s to 90 s (Postfix gives up after 100 s).
     #[serde(deserialize_with = "fields::timeout")]
     pub timeout: Duration,
+    /// What is answered in place of TEMP where nothing was ever known of a domain.
+    pub on_failure: super::OnFailure,
     /// What the operator decides instead of us.
     #[serde(skip)]
     pub overrides: Overrides,

@@ -156,11 +156,15 @@ fn answer(decision: &Decision, hop: &NextHop, map: &MapOptions) -> String {
 /// The policy alone, where there is one.
 fn policy(decision: &Decision, hop: &NextHop, map: &MapOptions) -> Option<String> {
     match &decision.outcome {
-        Outcome::Override(_) | Outcome::DaneOnly | Outcome::Dane | Outcome::Secure(_) => {
+        Outcome::Override(_) | Outcome::DaneOnly | Outcome::Dane | Outcome::Secure(_) | Outcome::SecureHosts(..) => {
             let reply = reply::render(decision, hop, map).to_string();
             reply.strip_prefix("OK ").map(str::to_owned)
         }
-        Outcome::ReportTesting(..) | Outcome::ReportFailure(..) | Outcome::NotFound | Outcome::Temporary(_) => None,
+        Outcome::ReportTesting(..)
+        | Outcome::ReportFailure(..)
+        | Outcome::NotFound
+        | Outcome::Fallback(..)
+        | Outcome::Temporary(_) => None,
     }
 }
 

@@ -24,17 +24,18 @@ pub(super) struct Map {
 const BUILT_IN: [(&str, bool); 3] = [("QUERY", false), ("QUERYwithTLSRPT", true), ("postfix", false)];
 
 /// Every answer a map can give, as `answer` label; [`place`] is where each stands.
-const ANSWERS: [&str; 7] = ["override", "dane-only", "dane", "secure", "report", "notfound", "temp"];
+const ANSWERS: [&str; 8] = ["override", "dane-only", "dane", "secure", "report", "notfound", "temp", "fallback"];
 
 fn place(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Override(_) => 0,
         Outcome::DaneOnly => 1,
         Outcome::Dane => 2,
-        Outcome::Secure(_) => 3,
+        Outcome::Secure(_) | Outcome::SecureHosts(..) => 3,
         Outcome::ReportTesting(..) | Outcome::ReportFailure(..) => 4,
         Outcome::NotFound => 5,
         Outcome::Temporary(_) => 6,
+        Outcome::Fallback(..) => 7,
     }
 }
 
@@ -77,6 +78,7 @@ impl Map {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ReportLevel;
 
     #[test]
     fn every_answer_is_counted_at_its_place() {
@@ -84,6 +86,7 @@ mod tests {
             assert_eq!(ANSWERS[place(&outcome)], outcome.label());
         }
         assert_eq!(ANSWERS[place(&Outcome::Temporary("why".into()))], "temp");
+        assert_eq!(ANSWERS[place(&Outcome::Fallback(ReportLevel::May, "why".into()))], "fallback");
     }
 
     #[test]

@@ -199,6 +199,7 @@ fn build_policy(
         dane: config.dane.enabled,
         mta_sts: config.mta_sts.enabled,
         prefetch: config.cache.prefetch,
+        on_failure: config.policy.on_failure,
     };
     let lookup = Arc::new(resolver.clone());
     policy::Engine::new(lookup, fetch.clone(), clock, settings, config.policy.overrides.clone(), Arc::new(cache))

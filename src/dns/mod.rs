@@ -99,4 +99,12 @@ pub trait Lookup: Send + Sync + 'static {
     /// A cheap hint, from what is cached: true only when `name` is already known to lie in a zone that is
     /// signed and chained to a trust anchor. Never asks anybody.
     fn zone_known_signed(&self, name: &Name) -> bool;
+
+    /// Whether the zone in which `name` lies, or one above it, is proven to be unsigned, and for how many seconds that
+    /// holds: then nothing at this name can be secure, though its own servers may never answer. None where the zone is
+    /// signed, or nobody can tell. May ask the zones above, never the name itself.
+    fn zone_proven_insecure<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Option<u32>> {
+        _ = name;
+        Box::pin(std::future::ready(None))
+    }
 }

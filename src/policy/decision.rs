@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cache::entry::{DaneEntry, FetchFailureKind, HeldPolicy, RecordOutcome, StsEntry, StsMode};
 use crate::config::ReportLevel;
+use crate::names::Domain;
 use crate::policy::merge::Sts;
 
 /// What Postfix is told about one next hop, and why.
@@ -30,6 +31,11 @@ pub enum Outcome {
     Dane,
     /// `secure`, by this policy.
     Secure(Arc<HeldPolicy>),
+    /// `secure`, by this policy, for these of the hosts that it allows: of the others nobody knows whether they have
+    /// TLSA records.
+    SecureHosts(Arc<HeldPolicy>, Arc<[Domain]>),
+    /// `policy.on-failure`, in place of TEMP for this reason: nothing was ever known of the domain.
+    Fallback(ReportLevel, Arc<str>),
     /// The map's `report-level`, so that a `testing` policy is reported by TLSRPT.
     ReportTesting(ReportLevel, Arc<HeldPolicy>),
     /// The map's `report-level`, so that the missing policy is reported by TLSRPT.
@@ -47,7 +53,8 @@ impl Outcome {
             Self::Override(_) => "override",
             Self::DaneOnly => "dane-only",
             Self::Dane => "dane",
-            Self::Secure(_) => "secure",
+            Self::Secure(_) | Self::SecureHosts(..) => "secure",
+            Self::Fallback(..) => "fallback",
             Self::ReportTesting(..) | Self::ReportFailure(..) => "report",
             Self::NotFound => "notfound",
             Self::Temporary(_) => "temp",

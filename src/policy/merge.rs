@@ -22,6 +22,8 @@ pub enum Combined {
     Dane,
     /// `secure …`.
     Secure,
+    /// `secure …` for the hosts alone that are proven to have no TLSA records; TEMP where the policy allows none of them.
+    SecureHosts,
     /// NOTFOUND.
     NotFound,
     /// TEMP.
@@ -32,19 +34,21 @@ pub enum Combined {
 pub fn combine(dane: Option<DaneVerdict>, sts: Option<Sts>) -> Option<Combined> {
     match (dane?, sts) {
         (DaneVerdict::DaneOnly, _) => Some(Combined::DaneOnly),
-        // MTA-STS must not override DANE (RFC 8461 §2).
-        (DaneVerdict::Dane, _) => Some(Combined::Dane),
+        // MTA-STS must not override DANE (RFC 8461 §2), nor may mail go out in the clear where it forbids that (§5):
+        // what DANE authenticates, and nothing else.
+        (DaneVerdict::Dane, Some(Sts::Secure)) => Some(Combined::DaneOnly),
+        (DaneVerdict::Dane, Some(Sts::None | Sts::Temporary)) => Some(Combined::Dane),
         // Authenticated beats unauthenticated; no valid DANE is overridden.
         (DaneVerdict::DaneWeak, Some(Sts::Secure)) => Some(Combined::Secure),
         (DaneVerdict::DaneWeak, Some(Sts::None | Sts::Temporary)) => Some(Combined::Dane),
-        // The unknown host might have TLSA records.
-        (DaneVerdict::Partial, Some(Sts::Secure)) => Some(Combined::Temporary),
+        // The unknown host might have TLSA records: its certificate must not be asked for by another measure.
+        (DaneVerdict::Partial, Some(Sts::Secure)) => Some(Combined::SecureHosts),
         (DaneVerdict::Partial, Some(Sts::None | Sts::Temporary)) => Some(Combined::Dane),
         (DaneVerdict::Temporary, _) => Some(Combined::Temporary),
         (DaneVerdict::None, Some(Sts::Secure)) => Some(Combined::Secure),
         // Without a policy, deliver as usual (RFC 8461 §5.1).
         (DaneVerdict::None, Some(Sts::None | Sts::Temporary)) => Some(Combined::NotFound),
-        (DaneVerdict::DaneWeak | DaneVerdict::Partial | DaneVerdict::None, None) => None,
+        (DaneVerdict::Dane | DaneVerdict::DaneWeak | DaneVerdict::Partial | DaneVerdict::None, None) => None,
     }
 }
 
@@ -62,7 +66,11 @@ mod tests {
             ("weak, none", D::DaneWeak, Some(Sts::None), Some(C::Dane)),
             ("weak, temporary", D::DaneWeak, Some(Sts::Temporary), Some(C::Dane)),
             ("weak waits", D::DaneWeak, None, None),
-            ("partial, secure", D::Partial, Some(Sts::Secure), Some(C::Temporary)),
+            ("dane, secure", D::Dane, Some(Sts::Secure), Some(C::DaneOnly)),
+            ("dane, none", D::Dane, Some(Sts::None), Some(C::Dane)),
+            ("dane, temporary", D::Dane, Some(Sts::Temporary), Some(C::Dane)),
+            ("dane waits", D::Dane, None, None),
+            ("partial, secure", D::Partial, Some(Sts::Secure), Some(C::SecureHosts)),
             ("partial, none", D::Partial, Some(Sts::None), Some(C::Dane)),
             ("partial, temporary", D::Partial, Some(Sts::Temporary), Some(C::Dane)),
             ("partial waits", D::Partial, None, None),
@@ -73,7 +81,6 @@ mod tests {
         ];
         for sts in any {
             rows.push(("dane-only, any", D::DaneOnly, sts, Some(C::DaneOnly)));
-            rows.push(("dane, any", D::Dane, sts, Some(C::Dane)));
             rows.push(("temporary, any", D::Temporary, sts, Some(C::Temporary)));
         }
         for (name, dane, sts, expected) in rows {

@@ -6,7 +6,7 @@ use super::decision::{Decision, Outcome};
 use crate::cache::entry::{FetchFailureKind, StsPolicy};
 use crate::config::{MapOptions, ReportLevel};
 use crate::limits::{REASON_BYTES, REPLY_BYTES};
-use crate::names::NextHop;
+use crate::names::{Domain, NextHop};
 
 /// Before a policy.
 const OK: &str = "OK ";
@@ -53,7 +53,7 @@ impl fmt::Display for Reply {
 pub fn render(decision: &Decision, hop: &NextHop, map: &MapOptions) -> Reply {
     match &decision.outcome {
         Outcome::NotFound => Reply::NotFound,
-        Outcome::Temporary(reason) => Reply::temp(format_args!("{}: {reason}", policy_domain(hop))),
+        Outcome::Temporary(reason) => Reply::temp(format_args!("{}: {reason}", hop.policy_domain())),
         outcome => {
             let mut text = OK.to_owned();
             write_policy(&mut text, outcome, hop, map);
@@ -83,18 +83,27 @@ fn write_policy(text: &mut String, outcome: &Outcome, hop: &NextHop, map: &MapOp
         Outcome::DaneOnly => text.push_str("dane-only"),
         Outcome::Dane => text.push_str("dane"),
         Outcome::Secure(held) => {
-            write_secure(text, &held.policy, map.require_sni);
+            let patterns = held.policy.mx.iter().map(|pattern| (pattern.is_wildcard(), pattern.host()));
+            write_secure(text, patterns, map.require_sni);
             if map.tlsrpt {
-                add_attributes(text, hop, &held.policy);
+                add_attributes(text, hop, &held.policy, None);
+            }
+        }
+        Outcome::SecureHosts(held, hosts) => {
+            write_secure(text, hosts.iter().map(|host| (false, host)), map.require_sni);
+            if map.tlsrpt {
+                add_attributes(text, hop, &held.policy, Some(hosts));
             }
         }
         Outcome::ReportTesting(level, held) => {
             text.push_str(level_text(*level));
-            add_attributes(text, hop, &held.policy);
+            add_attributes(text, hop, &held.policy, None);
         }
+        // Nothing to report: there is no policy that could have failed.
+        Outcome::Fallback(level, _) => text.push_str(level_text(*level)),
         Outcome::ReportFailure(level, kind) => {
             let (level, failure) = (level_text(*level), failure_text(*kind));
-            _ = write!(text, "{level} policy_type=sts policy_domain={} policy_failure={failure}", policy_domain(hop));
+            _ = write!(text, "{level} policy_type=sts policy_domain={} policy_failure={failure}", hop.policy_domain());
         }
         Outcome::NotFound | Outcome::Temporary(_) => {}
     }
@@ -116,32 +125,44 @@ fn level_text(level: ReportLevel) -> &'static str {
     }
 }
 
-/// `secure match=mx.example.com:.example.net servername=hostname`: Postfix writes `*.` as a leading dot.
-fn write_secure(text: &mut String, policy: &StsPolicy, require_sni: bool) {
+/// `secure match=mx.example.com:.example.net servername=hostname`: Postfix writes `*.` as a leading dot. What is one of
+/// its words there is left out.
+fn write_secure<'a>(text: &mut String, hosts: impl Iterator<Item = (bool, &'a Domain)>, require_sni: bool) {
     text.push_str("secure match=");
-    for (index, pattern) in policy.mx.iter().enumerate() {
+    for (index, (wildcard, host)) in hosts.filter(|(wildcard, host)| *wildcard || !is_match_word(host)).enumerate() {
         if index > 0 {
             text.push(':');
         }
-        if pattern.is_wildcard() {
+        if wildcard {
             text.push('.');
         }
-        text.push_str(pattern.host().as_str());
+        text.push_str(host.as_str());
     }
     if require_sni {
         text.push_str(" servername=hostname");
     }
 }
 
+/// Whether `match=` would take a host of this name for one of Postfix's strategies, which match other names (postconf(5),
+/// `smtp_tls_secure_cert_match`).
+pub(in crate::policy) fn is_match_word(host: &Domain) -> bool {
+    matches!(host.as_str(), "hostname" | "nexthop" | "dot-nexthop")
+}
+
+/// Whether `match=` can name any of the hosts that a policy allows.
+pub(in crate::policy) fn can_match(policy: &StsPolicy) -> bool {
+    policy.mx.iter().any(|pattern| pattern.is_wildcard() || !is_match_word(pattern.host()))
+}
+
 /// Adds what Postfix 3.10 and newer pass on to TLSRPT, as much as fits: all, or without the less telling
 /// lines, or nothing. Never `sts` without a `policy_string` and an `mx_host_pattern`: Postfix up to 3.10
-/// crashed on that.
-fn add_attributes(text: &mut String, hop: &NextHop, policy: &StsPolicy) {
+/// crashed on that. `hosts` stand in for the patterns of the policy where the answer is for them alone.
+fn add_attributes(text: &mut String, hop: &NextHop, policy: &StsPolicy, hosts: Option<&[Domain]>) {
     let plain = text.len();
     let telling = |key: &str| matches!(key, "version" | "mode" | "max_age");
     let choices: [&dyn Fn(&str) -> bool; 2] = [&|_| true, &telling];
     for choice in choices {
-        let (strings, patterns) = write_attributes(text, hop, policy, choice);
+        let (strings, patterns) = write_attributes(text, hop, policy, hosts, choice);
         if strings > 0 && patterns > 0 && text.len() <= REPLY_BYTES {
             return;
         }
@@ -154,14 +175,19 @@ fn write_attributes(
     text: &mut String,
     hop: &NextHop,
     policy: &StsPolicy,
+    hosts: Option<&[Domain]>,
     choice: &dyn Fn(&str) -> bool,
 ) -> (usize, usize) {
     let (mut strings, mut patterns) = (0, 0);
     // Writing to a String cannot fail.
-    _ = write!(text, " policy_type=sts policy_domain={}", policy_domain(hop));
-    for (_, value) in policy.lines.iter().filter(|(key, _)| *key == "mx") {
-        _ = write!(text, " mx_host_pattern={value}");
+    _ = write!(text, " policy_type=sts policy_domain={}", hop.policy_domain());
+    let mut write_pattern = |pattern: &str| {
+        _ = write!(text, " mx_host_pattern={pattern}");
         patterns += 1;
+    };
+    match hosts {
+        Some(hosts) => hosts.iter().for_each(|host| write_pattern(host.as_str())),
+        None => policy.lines.iter().filter(|(key, _)| *key == "mx").for_each(|(_, value)| write_pattern(value)),
     }
     for (key, value) in policy.lines.iter().filter(|(key, value)| choice(key) && fits_in_braces(value)) {
         _ = write!(text, " {{ policy_string = {key}: {value} }}");
@@ -173,14 +199,6 @@ fn write_attributes(
 /// Postfix ends the value at a brace that is out of balance; the parser let no NUL through.
 fn fits_in_braces(value: &str) -> bool {
     !value.contains(['{', '}', '\0'])
-}
-
-/// The domain of a next hop: an A-label name without trailing dot.
-fn policy_domain(hop: &NextHop) -> &str {
-    match hop {
-        NextHop::Domain { domain, .. } => domain.as_str(),
-        NextHop::Host { host, .. } => host.as_str(),
-    }
 }
 
 /// ASCII without control characters, at most as long as Postfix logs.

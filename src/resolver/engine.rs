@@ -236,6 +236,10 @@ impl Lookup for Engine {
         })
     }
 
+    fn zone_proven_insecure<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Option<u32>> {
+        Box::pin(async move { self.core.proven_insecure(&name.to_lowercase()).await })
+    }
+
     fn zone_known_signed(&self, name: &Name) -> bool {
         let zone = self.core.zones.deepest(&name.to_lowercase(), false, self.core.now());
         // RFC 7672 §2.2.2: what lies in a signed registry may well be delegated to an unsigned zone.

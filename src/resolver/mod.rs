@@ -23,6 +23,7 @@ pub mod exceptions;
 pub mod failures;
 pub mod flight;
 mod glance;
+mod insecurity;
 mod inspect;
 pub mod iterate;
 mod lookup;

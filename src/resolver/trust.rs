@@ -22,7 +22,7 @@ use super::name_hash::{NameCache, cache_weighed};
 use super::rrset::RrSet;
 use super::rrset_cache::Known;
 use super::validate::{KeySet, Trust, ZoneKeys, verify_dnskeys};
-use crate::clock::Stamp;
+use crate::clock::{Stamp, whole_seconds};
 use crate::dns::{Bogus, Cause, Failure, Security};
 use crate::limits;
 
@@ -109,6 +109,12 @@ impl Core {
         let now = self.now();
         let entry = self.trusts.get(zone)?;
         (now.since(entry.learnt) < Duration::from_secs(u64::from(entry.ttl))).then_some(entry.trust)
+    }
+
+    /// Seconds for which what is known of a zone's trust still holds.
+    pub fn trust_left(&self, zone: &Name) -> u32 {
+        let age = |entry: &TrustEntry| whole_seconds(self.now().since(entry.learnt));
+        self.trusts.get(zone).map_or(MIN_TRUST_TTL, |entry| entry.ttl.saturating_sub(age(&entry)))
     }
 
     /// The trust of a zone.

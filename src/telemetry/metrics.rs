@@ -129,7 +129,18 @@ const QUERY_LABELS: &[Label] = &[
     Label { name: "map", values: Values::Map },
     of(
         "answer",
-        &["dane-only", "dane", "secure", "report", "override", "notfound", "temp", "not-a-destination", "perm"],
+        &[
+            "dane-only",
+            "dane",
+            "secure",
+            "report",
+            "fallback",
+            "override",
+            "notfound",
+            "temp",
+            "not-a-destination",
+            "perm",
+        ],
     ),
 ];
 const HIT_OR_MISS: &[&str] = &["hit", "miss"];

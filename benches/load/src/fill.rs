@@ -56,5 +56,5 @@ fn sts(n: usize, now: i64) -> StsEntry {
 }
 
 fn dane(now: i64) -> DaneEntry {
-    DaneEntry { verdict: DaneVerdict::None, reason: "no TLSA records".into(), checked_at: now, ttl: 86_400 }
+    DaneEntry::new(DaneVerdict::None, "no TLSA records", now, 86_400)
 }

@@ -35,7 +35,7 @@ fn sts(id: usize) -> StsEntry {
 }
 
 fn dane() -> DaneEntry {
-    DaneEntry { verdict: DaneVerdict::DaneOnly, reason: "all hosts".into(), checked_at: NOW, ttl: 3600 }
+    DaneEntry::new(DaneVerdict::DaneOnly, "all hosts", NOW, 3600)
 }
 
 fn open(state: &Path) -> (Store, Loaded) {

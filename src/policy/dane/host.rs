@@ -11,6 +11,7 @@ use super::tlsa::{TlsaSet, judge, usable_records};
 use super::ttl::Carried;
 use super::verdict::HostStatus;
 use crate::dns::{Answer, BoxFuture, Failure, Found, Glance, Lookup, Security};
+use crate::limits::HOST_ZONE_WAIT;
 use crate::names::Domain;
 
 /// What was found out about one host, and on the way to it.
@@ -47,6 +48,8 @@ pub enum HostAddresses {
     InsecureBehindSecureAlias,
     /// Proven to have none.
     Absent,
+    /// Could not be found out, but its zone is proven to be unsigned: whatever they are, they are not signed.
+    UnknownOfUnsignedZone,
     /// Could not be found out.
     Unknown,
 }
@@ -87,8 +90,8 @@ pub(in crate::policy) async fn examine(lookup: &dyn Lookup, host: Domain, prefer
         .filter(|_| lookup.zone_known_signed(&name))
         .map(|tlsa| lookup.lookup(tlsa, RecordType::TLSA).shared());
     let addresses = match &early {
-        None => find_addresses(lookup, &name).await,
-        Some(early) => match select(pin!(find_addresses(lookup, &name)), early.clone()).await {
+        None => find_addresses_or_zone(lookup, &name).await,
+        Some(early) => match select(pin!(find_addresses_or_zone(lookup, &name)), early.clone()).await {
             Either::Left((addresses, _)) => addresses,
             Either::Right((_, addresses)) => addresses.await,
         },
@@ -131,6 +134,11 @@ async fn find_bases(
             }
             report.addresses = HostAddresses::InsecureBehindSecureAlias;
             Ok(vec![name.clone()])
+        }
+        Addresses::OfUnsignedZone { carried } => {
+            report.addresses = HostAddresses::UnknownOfUnsignedZone;
+            report.carried = carried;
+            Err(HostStatus::NoTlsa)
         }
         Addresses::Absent { carried } => {
             report.addresses = HostAddresses::Absent;
@@ -193,8 +201,33 @@ pub(in crate::policy) fn tlsa_name(base: &Name, port: u16) -> Option<Name> {
 enum Addresses {
     Secure { canonical: Name, carried: Carried },
     Insecure { aliased: bool, carried: Carried },
+    OfUnsignedZone { carried: Carried },
     Absent { carried: Carried },
     Unknown(Failure),
+}
+
+/// The addresses; where they do not come, or cannot be had, whether the host lies in an unsigned zone: then there can be
+/// no secure TLSA records, whatever its addresses do (RFC 7672 §2.2.2).
+async fn find_addresses_or_zone(lookup: &dyn Lookup, name: &Name) -> Addresses {
+    let unsigned = || async { lookup.zone_proven_insecure(name).await.map(|ttl| Carried::nothing().denied_for(ttl)) };
+    let addresses = find_addresses(lookup, name);
+    let late = async {
+        tokio::time::sleep(HOST_ZONE_WAIT).await;
+        unsigned().await
+    };
+    let addresses = match select(pin!(addresses), pin!(late)).await {
+        Either::Left((addresses, _)) => addresses,
+        Either::Right((Some(carried), _)) => return Addresses::OfUnsignedZone { carried },
+        // Not yet known to be unsigned: once more when the lookup has gone all the way.
+        Either::Right((None, addresses)) => addresses.await,
+    };
+    match addresses {
+        Addresses::Unknown(failure) => match unsigned().await {
+            Some(carried) => Addresses::OfUnsignedZone { carried },
+            None => Addresses::Unknown(failure),
+        },
+        known => known,
+    }
 }
 
 /// Asks for both families at once; one secure address is enough, and then nobody needs to prove that the other family

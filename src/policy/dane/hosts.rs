@@ -1,5 +1,6 @@
 //! The DANE branch of a next hop from MX lookup to verdict.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,10 +11,11 @@ use super::host::{HostReport, examine};
 use super::mx::{MailHosts, mail_hosts};
 use super::ttl::Carried;
 use super::verdict::{HostStatus, is_settled, verdict};
-use crate::cache::DaneVerdict;
+use crate::cache::{DaneEntry, DaneVerdict};
+use crate::clock::UnixTime;
 use crate::dns::{Failure, Lookup, Security};
 use crate::limits::{MX_HOSTS_AT_ONCE, SETTLED_HOST_WAIT};
-use crate::names::{NextHop, SMTP_PORT};
+use crate::names::{Domain, NextHop, SMTP_PORT};
 
 /// A verdict and all that led to it.
 #[derive(Clone, Debug)]
@@ -37,9 +39,9 @@ pub struct DaneReport {
 /// the resolver gives up.
 pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) -> DaneReport {
     let deadline = tokio::time::sleep(slow_after);
-    let (hosts, left_out, port, mx, carried) = match hop {
+    let (hosts, port, mx, carried) = match hop {
         // No MX lookup: the host itself is the TLSA base domain (RFC 7672 §2.2.3).
-        NextHop::Host { host, port } => (vec![(0, host.clone())], 0, *port, None, Carried::nothing()),
+        NextHop::Host { host, port } => (vec![(0, host.clone())], *port, None, Carried::nothing()),
         NextHop::Domain { domain, port } => {
             let answer = match lookup.lookup(&domain.to_name(), RecordType::MX).await {
                 Ok(answer) => answer,
@@ -48,8 +50,9 @@ pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) 
             let carried = Carried::nothing().and(&answer);
             match mail_hosts(domain, &answer) {
                 MailHosts::Nobody(why) => return DaneReport::nobody(why.to_string(), answer.security, carried),
-                MailHosts::Hosts { hosts, left_out } => {
-                    (hosts, left_out, port.unwrap_or(SMTP_PORT), Some(answer.security), carried)
+                // Those of best preference decide: Postfix tries a few, and asks again for each that it tries.
+                MailHosts::Hosts { hosts, left_out: _ } => {
+                    (hosts, port.unwrap_or(SMTP_PORT), Some(answer.security), carried)
                 }
             }
         }
@@ -79,21 +82,12 @@ pub async fn evaluate(lookup: &dyn Lookup, hop: &NextHop, slow_after: Duration) 
             },
             () = &mut deadline, if !late => late = true,
         }
-        if late && judge(&reports, left_out, secure_mx).0 != DaneVerdict::Temporary {
+        if late && verdict(&statuses(&reports), secure_mx).0 != DaneVerdict::Temporary {
             break;
         }
     }
     drop(pending);
-    DaneReport::of(reports, left_out, mx, carried)
-}
-
-/// Hosts beyond the limit are unknown: one of them might have TLSA records.
-fn judge(reports: &[HostReport], left_out: usize, secure_mx: bool) -> (DaneVerdict, bool) {
-    let mut hosts = statuses(reports);
-    if left_out > 0 {
-        hosts.push(HostStatus::Unknown);
-    }
-    verdict(&hosts, secure_mx)
+    DaneReport::of(reports, mx, carried)
 }
 
 fn statuses(reports: &[HostReport]) -> Vec<HostStatus> {
@@ -113,8 +107,20 @@ impl DaneReport {
         Self { verdict, ttl, carried_ttl: carried.seconds(), reason, mx: Some(mx), hosts: Vec::new() }
     }
 
-    fn of(hosts: Vec<HostReport>, left_out: usize, mx: Option<Security>, carried: Carried) -> Self {
-        let (verdict, unknown) = judge(&hosts, left_out, mx.is_none_or(Security::is_secure));
+    /// The DANE branch, learnt at `now`.
+    pub fn entry(&self, now: UnixTime) -> DaneEntry {
+        let without: Arc<[Domain]> = match self.verdict {
+            DaneVerdict::Partial => {
+                let without = self.hosts.iter().filter(|host| host.status == HostStatus::NoTlsa);
+                without.map(|host| host.host.clone()).collect()
+            }
+            _ => Arc::default(),
+        };
+        DaneEntry::new(self.verdict, self.reason.as_str(), now, self.ttl).without(without)
+    }
+
+    fn of(hosts: Vec<HostReport>, mx: Option<Security>, carried: Carried) -> Self {
+        let (verdict, unknown) = verdict(&statuses(&hosts), mx.is_none_or(Security::is_secure));
         let known = hosts.iter().filter(|host| host.status != HostStatus::Unknown);
         let carried = known.fold(carried, |carried, host| carried.min(host.carried));
         let reason = reason(verdict, &hosts, mx);

@@ -23,6 +23,11 @@ impl Carried {
         Self(self.0.min(answer.ttl.min(longest)))
     }
 
+    /// With a denial that holds for `ttl` seconds.
+    pub fn denied_for(self, ttl: u32) -> Self {
+        Self(self.0.min(ttl.min(DANE_NEGATIVE_TTL)))
+    }
+
     /// With all that carried something else.
     pub fn min(self, other: Self) -> Self {
         Self(self.0.min(other.0))

@@ -86,8 +86,12 @@ fn worth(decision: &Decision) -> Worth<'_> {
         return Worth::Nothing;
     }
     match &decision.outcome {
-        Outcome::Temporary(reason) => Worth::Doubt(reason),
-        Outcome::DaneOnly | Outcome::Dane | Outcome::Secure(_) | Outcome::ReportTesting(..) => Worth::Policy,
+        Outcome::Temporary(reason) | Outcome::Fallback(_, reason) => Worth::Doubt(reason),
+        Outcome::DaneOnly
+        | Outcome::Dane
+        | Outcome::Secure(_)
+        | Outcome::SecureHosts(..)
+        | Outcome::ReportTesting(..) => Worth::Policy,
         Outcome::Override(_) => Worth::Nothing,
         Outcome::NotFound | Outcome::ReportFailure(..) => match &decision.sts {
             Some(view) if matches!(view.standing, Standing::Unavailable(_)) => Worth::Doubt(view.reason()),

@@ -41,7 +41,7 @@ impl Engine {
             let ttl = left.or((fresh == Freshness::LastKnown).then_some(0))?;
             Some(DaneView { entry: state.entry.clone(), ttl })
         });
-        let has_sts = map.mta_sts && self.inner.settings.mta_sts && matches!(hop, NextHop::Domain { port: None, .. });
+        let has_sts = map.mta_sts && self.inner.settings.mta_sts;
         let sts = known.sts.as_ref().filter(|_| has_sts).map(|state| life::view(state, now));
         let row = match &dane {
             Some(view) => Some(view.entry.verdict),

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::Inner;
-use crate::cache::entry::DaneEntry;
-use crate::cache::{DaneState, DaneVerdict, Protection};
+use crate::cache::{DaneEntry, DaneState, DaneVerdict, Protection};
 use crate::limits::SLOW_HOST_PERCENT;
 use crate::names::{Domain, NextHop};
 use crate::policy::dane;
-use crate::policy::decision::StsView;
+use crate::policy::decision::{Standing, StsView};
 use crate::policy::merge::{Combined, Sts, combine};
 use crate::policy::mta_sts::{self, Look, Looked, Means, is_newer, life};
 use crate::telemetry::metrics as metric_names;
@@ -22,14 +21,13 @@ impl Inner {
         let report = dane::evaluate(&*self.lookup, hop, self.slow_after()).await;
         metrics::counter!(metric_names::DANE_RESULTS, "result" => verdict_label(report.verdict)).increment(1);
         let now = self.clock.stamp();
-        let entry =
-            DaneEntry { verdict: report.verdict, reason: report.reason.into(), checked_at: now.wall, ttl: report.ttl };
+        let entry = report.entry(now.wall);
         let holds = self.cache.peek(hop).and_then(|slot| slot.dane).and_then(|dane| Some((dane.left(now)?, dane)));
         match holds {
             // A renewal ahead of time found nothing out: what holds, holds.
             Some(_) if entry.verdict == DaneVerdict::Temporary => return DaneState::new(entry, now),
             // It met the same records in the resolver's cache: they must not live longer for that.
-            Some((left, dane)) if dane.entry.verdict == entry.verdict && !is_newer(report.carried_ttl, left) => {
+            Some((left, dane)) if is_same(&dane.entry, &entry) && !is_newer(report.carried_ttl, left) => {
                 return dane;
             }
             Some(_) | None => {}
@@ -51,6 +49,10 @@ impl Inner {
         if !unchanged {
             self.cache.put_sts(domain, looked.state.clone(), self.clock.stamp()).await;
         }
+        if let (Standing::InForce(held, _), None) = (&looked.view.standing, &looked.state.entry.policy) {
+            // `max_age: 0`: enforced this once and not kept.
+            self.cache.note_seen(&hop, held.seen_until());
+        }
         if let (Some(shared), true, Some(held)) = (shared, looked.fetched, &looked.state.entry.policy) {
             shared.offer(domain, held);
         }
@@ -63,23 +65,23 @@ impl Inner {
     }
 
     /// Takes note of what both branches come to now, as far as they are known.
-    fn note_change(&self, hop: &NextHop) {
+    pub(super) fn note_change(&self, hop: &NextHop) {
         let now = self.clock.stamp();
         let Some(slot) = self.cache.peek(hop) else { return };
         let dane = match &slot.dane {
             Some(state) => Some(state.entry.verdict),
             None => (!self.settings.dane).then_some(DaneVerdict::None),
         };
-        let sts = match (&slot.sts, hop) {
-            (Some(state), _) => Some(life::standing(state, now).column(false)),
-            (None, NextHop::Domain { port: None, .. }) if self.settings.mta_sts => None,
-            (None, _) => Some(Sts::None),
+        let sts = match &slot.sts {
+            Some(state) => Some(life::standing(state, now).column(false)),
+            None if self.settings.mta_sts => None,
+            None => Some(Sts::None),
         };
         let protection = match combine(dane, sts) {
             None | Some(Combined::Temporary) => return,
             Some(Combined::NotFound) => Protection::None,
             Some(Combined::Dane) => Protection::Dane,
-            Some(Combined::Secure) => Protection::Secure,
+            Some(Combined::Secure | Combined::SecureHosts) => Protection::Secure,
             Some(Combined::DaneOnly) => Protection::DaneOnly,
         };
         let dane = slot.dane.as_ref().map_or("off", |state| &state.entry.reason);
@@ -87,6 +89,11 @@ impl Inner {
         let sts = sts.as_ref().map_or("off", StsView::reason);
         self.note_protection(hop, protection, dane, sts);
     }
+}
+
+/// Whether both say the same.
+fn is_same(one: &DaneEntry, other: &DaneEntry) -> bool {
+    one.verdict == other.verdict && one.without == other.without
 }
 
 /// The metric label of a verdict.

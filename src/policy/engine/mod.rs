@@ -4,6 +4,7 @@
 //! query, so that a refreshed branch counts at once. It leaves as soon as the combination table determines it.
 
 mod branch;
+mod failing;
 mod flights;
 mod journal;
 mod listing;
@@ -27,10 +28,11 @@ use self::flights::{Flight, Flights, Overloaded};
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
 use super::merge::{Combined, combine};
 use super::mta_sts::{Fetch, Look, Looked, life};
-use crate::cache::entry::StsMode;
+use super::reply;
+use crate::cache::entry::{StsMode, StsPolicy};
 use crate::cache::{DaneState, PolicyCache, Snapshot};
 use crate::clock::{Clock, Instant, Stamp, whole_seconds};
-use crate::config::{MapOptions, Override, Overrides};
+use crate::config::{MapOptions, OnFailure, Override, Overrides};
 use crate::dns::Lookup;
 use crate::limits::STS_RECHECK_WAIT;
 use crate::names::{Domain, NextHop};
@@ -49,11 +51,19 @@ pub struct EngineSettings {
     pub mta_sts: bool,
     /// Renew what is used shortly before it ends (`cache.prefetch`). Policies are renewed daily in any case.
     pub prefetch: bool,
+    /// What is answered in place of TEMP where nothing was ever known of a domain (`policy.on-failure`).
+    pub on_failure: OnFailure,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(20), dane: true, mta_sts: true, prefetch: true }
+        Self {
+            timeout: Duration::from_secs(20),
+            dane: true,
+            mta_sts: true,
+            prefetch: true,
+            on_failure: OnFailure::Temp,
+        }
     }
 }
 
@@ -146,12 +156,18 @@ impl Engine {
             Ok((dane, sts)) => self.wait(hop, map, dane, sts).await,
             Err(overloaded) => (Decision::temporary(overloaded), true),
         };
-        if !decision.cached && matches!(decision.outcome, Outcome::Secure(_)) {
+        if hop.plain().is_some() && !decision.cached {
+            // What changed may be the branch that it shares with the name.
+            self.inner.note_change(hop);
+        }
+        if !decision.cached && matches!(decision.outcome, Outcome::Secure(_) | Outcome::SecureHosts(..)) {
             // Whoever was told `secure` gets it again after a crash: that takes the DANE branch as well.
             // A disk that hangs holds no mail.
             _ = timeout_at(now.instant + self.inner.settings.timeout, self.inner.cache.settle()).await;
         }
-        (decision, is_first)
+        // What is seen by now counts.
+        let seen_until = self.inner.cache.peek(hop).map_or(0, |known| known.seen_until);
+        (self.inner.settings.or_fallback(decision, seen_until, now), is_first)
     }
 
     /// Both branches as they stand, lookups begun where they are needed.
@@ -171,14 +187,15 @@ impl Engine {
         } else {
             Branch::Waiting(self.dane_flight(hop, now.instant)?, None)
         };
-        let sts = match hop {
-            NextHop::Domain { domain, port: None } if map.mta_sts && self.inner.settings.mta_sts => {
+        let decided = dane.verdict().is_some_and(|verdict| self.inner.settings.is_decided_by(verdict));
+        let sts = match map.mta_sts && self.inner.settings.mta_sts {
+            true => {
                 let fresh = sts.as_ref().is_some_and(|state| !life::needs_lookup(state, now));
                 let view = sts.map(|state| life::view(&state, now));
                 match view {
-                    Some(view) if fresh || combine(dane.verdict(), None).is_some() => Branch::Known(view),
+                    Some(view) if fresh || decided => Branch::Known(view),
                     // DANE decides already: nothing to look up for.
-                    None if combine(dane.verdict(), None).is_some() => Branch::Off,
+                    None if decided => Branch::Off,
                     view => {
                         // A policy in force is served when checking it takes long; and where the last lookup
                         // found nothing out, a slow new one does not hold mail again.
@@ -188,7 +205,7 @@ impl Engine {
                             _ => Look::Recheck,
                         };
                         let fallback = view.filter(|view| view.standing != Standing::Absent);
-                        match (self.sts_flight(domain, look, now.instant), fallback) {
+                        match (self.sts_flight(hop.policy_domain(), look, now.instant), fallback) {
                             (Ok(flight), fallback) => Branch::Waiting(flight, fallback),
                             (Err(Overloaded), Some(view)) => Branch::Known(view),
                             (Err(overloaded), None) => return Err(overloaded),
@@ -196,7 +213,7 @@ impl Engine {
                     }
                 }
             }
-            NextHop::Domain { .. } | NextHop::Host { .. } => Branch::Off,
+            false => Branch::Off,
         };
         Ok((dane, sts))
     }
@@ -214,11 +231,13 @@ impl Engine {
         let cached = !matches!(dane, Branch::Waiting(..)) && !matches!(sts, Branch::Waiting(..));
         let timeout = self.inner.settings.timeout;
         loop {
-            if let Some(combined) = combine(dane.verdict(), sts.column(map.strict_testing)) {
+            let (verdict, column) = (dane.verdict(), sts.column(map.strict_testing));
+            let waits = column.is_none() && verdict.is_some_and(|verdict| !self.inner.settings.is_decided_by(verdict));
+            if let Some(combined) = combine(verdict, column).filter(|_| !waits) {
                 return (decide(combined, map, dane.view(), sts.view(), cached), is_first);
             }
-            if let (Some(_), &Branch::Unproven(started), NextHop::Domain { domain, .. }) = (dane.verdict(), &sts, hop) {
-                sts = match self.sts_flight(domain, Look::Recheck, started) {
+            if let (Some(_), &Branch::Unproven(started)) = (verdict, &sts) {
+                sts = match self.sts_flight(hop.policy_domain(), Look::Recheck, started) {
                     Ok(flight) => Branch::Waiting(flight, None),
                     Err(overloaded) => return (Decision::temporary(overloaded), true),
                 };
@@ -309,6 +328,13 @@ fn fresh_view(state: &DaneState) -> DaneView {
     DaneView { entry: state.entry.clone(), ttl: state.entry.ttl }
 }
 
+/// Those of `hosts` that the policy allows (RFC 8461 §4.1) and `match=` can name.
+fn allowed(policy: &StsPolicy, hosts: &[Domain]) -> Arc<[Domain]> {
+    let allowed =
+        hosts.iter().filter(|host| !reply::is_match_word(host) && policy.mx.iter().any(|mx| mx.matches(host)));
+    allowed.cloned().collect()
+}
+
 /// From the combination table to the decision: the policy that goes with `secure`, the cause that goes with TEMP,
 /// and reports in place of NOTFOUND where the map asks for them.
 fn decide(
@@ -326,8 +352,15 @@ fn decide(
     let outcome = match (combined, held) {
         (Combined::DaneOnly, _) => Outcome::DaneOnly,
         (Combined::Dane, _) => Outcome::Dane,
-        (Combined::Secure, Some(held)) => Outcome::Secure(held),
-        (Combined::Secure, None) | (Combined::Temporary, _) => Outcome::Temporary(reason()),
+        (Combined::Secure, Some(held)) if reply::can_match(&held.policy) => Outcome::Secure(held),
+        (Combined::Secure, Some(_)) => {
+            Outcome::Temporary("the MTA-STS policy allows no host that Postfix can be told".into())
+        }
+        (Combined::SecureHosts, Some(held)) => {
+            let hosts = allowed(&held.policy, dane.as_ref().map_or(&[], |view| &view.entry.without));
+            if hosts.is_empty() { Outcome::Temporary(reason()) } else { Outcome::SecureHosts(held, hosts) }
+        }
+        (Combined::Secure | Combined::SecureHosts, None) | (Combined::Temporary, _) => Outcome::Temporary(reason()),
         (Combined::NotFound, held) => match (map.report_level.filter(|_| map.tlsrpt), held, &sts) {
             (Some(level), Some(held), _) if held.policy.mode == StsMode::Testing => Outcome::ReportTesting(level, held),
             (Some(level), None, Some(StsView { standing: Standing::Unavailable(Some(kind)), .. })) => {

@@ -17,13 +17,12 @@ impl Engine {
             return Some(Decision::overridden(found));
         }
         let uses_dane = map.dane && inner.settings.dane;
-        let has_sts = matches!(hop, NextHop::Domain { port: None, .. });
-        let uses_sts = has_sts && map.mta_sts && inner.settings.mta_sts;
+        let uses_sts = map.mta_sts && inner.settings.mta_sts;
         let known = inner.cache.get(hop, now)?;
         let dane = if uses_dane { Some(dane_view(&known.dane?, now)?) } else { None };
         let verdict = dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
         // DANE decides already: MTA-STS need not be fresh, nor known.
-        let decided = combine(Some(verdict), None).is_some();
+        let decided = inner.settings.is_decided_by(verdict);
         let sts = match known.sts.filter(|_| uses_sts) {
             Some(state) if decided || !life::needs_lookup(&state, now) => Some(life::view(&state, now)),
             None if decided || !uses_sts => None,
@@ -31,6 +30,7 @@ impl Engine {
         };
         let column = sts.as_ref().map_or(Sts::None, |view| view.standing.column(map.strict_testing));
         let decision = decide(combine(Some(verdict), Some(column))?, map, dane, sts, true);
+        let decision = inner.settings.or_fallback(decision, known.seen_until, now);
         inner.hits.increment(1);
         self.log(hop, &decision, false, now.instant);
         Some(decision)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, dane_view, decide};
+use super::{Engine, EngineSettings, dane_view, decide};
 use crate::cache::{DaneVerdict, Snapshot};
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Stamp, UnixTime};
 use crate::config::{MapOptions, Override};
 use crate::names::NextHop;
 use crate::policy::decision::{DaneView, Decision, StsView};
@@ -39,12 +39,11 @@ impl Engine {
         let override_ = Arc::clone(&self.inner.overrides.read()).find(hop).cloned();
         let settings = &self.inner.settings;
         let uses_dane = map.dane && settings.dane;
-        let has_sts = matches!(hop, NextHop::Domain { port: None, .. });
-        let uses_sts = has_sts && map.mta_sts && settings.mta_sts;
+        let uses_sts = map.mta_sts && settings.mta_sts;
         let known = self.inner.cache.peek(hop);
         let at_hand = match (&override_, &known) {
             (Some(found), _) => Some(Decision::overridden(found)),
-            (None, Some(known)) => at_hand(known, map, (uses_dane, uses_sts), now),
+            (None, Some(known)) => at_hand(known, map, settings, (uses_dane, uses_sts), now),
             (None, None) => None,
         };
         Survey { override_, known, uses_dane, uses_sts, at_hand, slow_after: self.inner.slow_after() }
@@ -52,16 +51,29 @@ impl Engine {
 }
 
 /// The decision that follows from what is cached, where no query would wait for a lookup.
-fn at_hand(known: &Snapshot, map: &MapOptions, (uses_dane, uses_sts): (bool, bool), now: Stamp) -> Option<Decision> {
+fn at_hand(
+    known: &Snapshot,
+    map: &MapOptions,
+    settings: &EngineSettings,
+    (uses_dane, uses_sts): (bool, bool),
+    now: Stamp,
+) -> Option<Decision> {
     let dane = if uses_dane { Some(dane_view(known.dane.as_ref()?, now)?) } else { None };
     let verdict = dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
-    let decided = combine(Some(verdict), None).is_some();
+    let decided = settings.is_decided_by(verdict);
     let sts = match known.sts.as_ref().filter(|_| uses_sts) {
         Some(state) if decided || !life::needs_lookup(state, now) => Some(life::view(state, now)),
         None if decided || !uses_sts => None,
         Some(_) | None => return None,
     };
-    Some(conclude(map, dane, sts, true))
+    Some(settings.or_fallback(conclude(map, dane, sts, true), known.seen_until, now))
+}
+
+impl Engine {
+    /// The decision with `policy.on-failure` where that counts, given until when a policy counts as seen.
+    pub(in crate::policy) fn or_fallback(&self, decision: Decision, seen_until: UnixTime, now: Stamp) -> Decision {
+        self.inner.settings.or_fallback(decision, seen_until, now)
+    }
 }
 
 /// What both branches come to. A branch that is absent says "none".

@@ -39,7 +39,6 @@ use super::merge::Sts;
 use super::mta_sts::Fetch;
 use super::reply;
 use crate::cache::DaneVerdict;
-use crate::cache::entry::DaneEntry;
 use crate::clock::Instant;
 use crate::config::{MapOptions, Override};
 use crate::dns::{Inspect, Lookup, Security, StepTrust, ZoneStep};
@@ -171,7 +170,7 @@ impl Look<'_> {
     }
 
     async fn sts(&self) -> Option<StsLook> {
-        let NextHop::Domain { domain, port: None } = self.hop else { return None };
+        let domain = self.hop.policy_domain();
         let before = self.survey.known.as_ref().and_then(|known| known.sts.as_ref());
         Some(sts::look(&self.dns, &*self.looker.fetch, self.engine.clock(), domain, before, self.until).await)
     }
@@ -244,17 +243,13 @@ impl Look<'_> {
 
     /// What a lookup for Postfix would come to now.
     fn conclude(&self, map: &MapOptions, report: &DaneReport, sts: Option<&StsLook>) -> Decision {
-        let dane = self.survey.uses_dane.then(|| DaneView {
-            entry: DaneEntry {
-                verdict: report.verdict,
-                reason: report.reason.as_str().into(),
-                checked_at: self.engine.clock().wall(),
-                ttl: report.ttl,
-            },
-            ttl: report.ttl,
-        });
+        let dane = self
+            .survey
+            .uses_dane
+            .then(|| DaneView { entry: report.entry(self.engine.clock().wall()), ttl: report.ttl });
         let sts = sts.filter(|_| self.survey.uses_sts).map(|sts| sts.view.clone());
-        conclude(map, dane, sts, false)
+        let seen_until = self.survey.known.as_ref().map_or(0, |known| known.seen_until);
+        self.engine.or_fallback(conclude(map, dane, sts, false), seen_until, self.engine.clock().stamp())
     }
 
     fn answer(&self, decision: &Decision, source: Source, map: &MapOptions) -> Answer {
@@ -264,7 +259,11 @@ impl Look<'_> {
             None => {
                 let dane = decision.dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
                 let sts = decision.sts.as_ref();
-                words::rule(dane, sts.map_or(Sts::None, |view| view.standing.column(map.strict_testing))).to_owned()
+                let rule = words::rule(dane, sts.map_or(Sts::None, |view| view.standing.column(map.strict_testing)));
+                match &decision.outcome {
+                    Outcome::Fallback(..) => format!("{rule}; but {}", words::FALLBACK),
+                    _ => rule.to_owned(),
+                }
             }
         };
         let dane = decision.dane.as_ref().map(|view| view.ttl);
@@ -275,9 +274,8 @@ impl Look<'_> {
     /// What is set differently from a plain map.
     fn options(&self, map: &MapOptions) -> Vec<String> {
         let off = |name: &str, on: bool| (!on).then(|| format!("{name} is turned off"));
-        let has_sts = matches!(self.hop, NextHop::Domain { port: None, .. });
         let strict = map.strict_testing.then(|| "testing policies count as enforce (strict-testing)".to_owned());
-        let sts = off("MTA-STS", self.survey.uses_sts).filter(|_| has_sts);
+        let sts = off("MTA-STS", self.survey.uses_sts);
         off("DANE", self.survey.uses_dane).into_iter().chain(sts).chain(strict).collect()
     }
 

@@ -15,9 +15,13 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
             "every MX host that counts has usable TLSA records and the MX records are signed: DANE alone, whatever \
              MTA-STS says"
         }
-        (DaneVerdict::Dane, _) => {
-            "the MX records are signed and some MX hosts have usable TLSA records: DANE per host; MTA-STS must not \
-             override it (RFC 8461 §2)"
+        (DaneVerdict::Dane, Sts::Secure) => {
+            "the MX records are signed and some MX hosts have usable TLSA records, and an MTA-STS policy is in force: DANE \
+             alone, for MTA-STS must not override it, and nothing may go out unauthenticated (RFC 8461 §2, §5)"
+        }
+        (DaneVerdict::Dane, Sts::None | Sts::Temporary) => {
+            "the MX records are signed and some MX hosts have usable TLSA records: DANE per host; no MTA-STS \
+             policy enforces anything"
         }
         (DaneVerdict::DaneWeak, Sts::Secure) => {
             "TLSA records are there, but the MX records are not signed or none is usable; an MTA-STS policy \
@@ -28,8 +32,8 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
              anything: DANE per host"
         }
         (DaneVerdict::Partial, Sts::Secure) => {
-            "an MX host that cannot be looked up might have TLSA records, and MTA-STS must not override those: mail \
-             waits"
+            "an MX host that cannot be looked up might have TLSA records, and MTA-STS must not override those: MTA-STS for \
+             the hosts that are proven to have none and that the policy allows; without such a host, mail waits"
         }
         (DaneVerdict::Partial, Sts::None | Sts::Temporary) => {
             "an MX host that cannot be looked up might have TLSA records: DANE, so that nothing is downgraded"
@@ -47,18 +51,22 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
     }
 }
 
+/// What is added to the rule where `policy.on-failure` took the place of TEMP.
+pub(super) const FALLBACK: &str =
+    "no policy of this domain was ever seen, and policy.on-failure says what is answered in place of TEMP";
+
 /// The answer in one word. `usable_host`: some MX host is authenticated by DANE.
 pub(super) fn verdict(decision: &Decision) -> Verdict {
     let dane = decision.dane.as_ref().map(|view| view.entry.verdict);
     match &decision.outcome {
-        Outcome::DaneOnly | Outcome::Secure(_) => Verdict::Protected,
+        Outcome::DaneOnly | Outcome::Secure(_) | Outcome::SecureHosts(..) => Verdict::Protected,
         Outcome::Dane if dane == Some(DaneVerdict::Dane) => Verdict::Protected,
         Outcome::Dane => Verdict::Weak,
         Outcome::Override(text) => match level(text) {
             "none" | "may" | "encrypt" => Verdict::Weak,
             _ => Verdict::Protected,
         },
-        Outcome::ReportTesting(..) | Outcome::ReportFailure(..) => Verdict::Weak,
+        Outcome::ReportTesting(..) | Outcome::ReportFailure(..) | Outcome::Fallback(..) => Verdict::Weak,
         Outcome::NotFound => Verdict::NoPolicy,
         Outcome::Temporary(_) => Verdict::Held,
     }
@@ -78,16 +86,32 @@ pub(super) struct HostFacts<'a> {
 pub(super) fn delivery(outcome: &Outcome, host: &HostFacts<'_>) -> Delivery {
     let (kind, text) = match outcome {
         _ if host.status == HostStatus::Ignored => (DeliveryKind::NotUsed, "has no address: never tried".to_owned()),
+        // Postfix skips a host without usable records at this level.
+        Outcome::DaneOnly if matches!(host.status, HostStatus::NoTlsa | HostStatus::Unusable) => {
+            (DeliveryKind::NotUsed, "has no usable TLSA records: refused at this level".to_owned())
+        }
         Outcome::DaneOnly | Outcome::Dane => by_dane(host),
+        Outcome::SecureHosts(_, hosts) if hosts.contains(host.host) => {
+            (DeliveryKind::Authenticated, "only with a valid certificate for its name (web PKI)".to_owned())
+        }
+        Outcome::SecureHosts(held, _) if held.policy.mx.iter().any(|pattern| pattern.matches(host.host)) => (
+            DeliveryKind::NotUsed,
+            "refused until its DNS answers: it might have TLSA records; other hosts are tried".to_owned(),
+        ),
+        Outcome::SecureHosts(..) => {
+            (DeliveryKind::NotUsed, "matches no mx line of the MTA-STS policy: refused".to_owned())
+        }
         Outcome::Secure(held) if held.policy.mx.iter().any(|pattern| pattern.matches(host.host)) => {
             (DeliveryKind::Authenticated, "only with a valid certificate for its name (web PKI)".to_owned())
         }
         Outcome::Secure(_) => (DeliveryKind::NotUsed, "matches no mx line of the MTA-STS policy: refused".to_owned()),
         Outcome::Override(text) => by_level(level(text)),
-        Outcome::ReportTesting(level, _) | Outcome::ReportFailure(level, _) => match level {
-            ReportLevel::May => by_level("may"),
-            ReportLevel::Encrypt => by_level("encrypt"),
-        },
+        Outcome::ReportTesting(level, _) | Outcome::ReportFailure(level, _) | Outcome::Fallback(level, _) => {
+            match level {
+                ReportLevel::May => by_level("may"),
+                ReportLevel::Encrypt => by_level("encrypt"),
+            }
+        }
         Outcome::NotFound => (
             DeliveryKind::ClearPossible,
             "Postfix's own default; with level `may`, TLS where it is offered, else in the clear".to_owned(),

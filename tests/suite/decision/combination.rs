@@ -17,8 +17,8 @@ const SECURE: &str = "OK secure match=mx1.policy.example servername=hostname";
 /// Rows: what DANE comes to, and the answers beside a `secure`, absent and unavailable MTA-STS policy.
 const ROWS: &[(&str, bool, &[&str], [&str; 3])] = &[
     ("dane-only", true, &[host::USABLE], ["OK dane-only"; 3]),
-    ("dane-valid", true, &[host::USABLE, host::NONE], ["OK dane"; 3]),
-    ("dane-valid-unknown", true, &[host::USABLE, host::NONE, host::DEAD], ["OK dane"; 3]),
+    ("dane-valid", true, &[host::USABLE, host::NONE], ["OK dane-only", "OK dane", "OK dane"]),
+    ("dane-valid-unknown", true, &[host::USABLE, host::NONE, host::DEAD], ["OK dane-only", "OK dane", "OK dane"]),
     ("dane-insecure-mx", false, &[host::USABLE], [SECURE, "OK dane", "OK dane"]),
     ("dane-unusable", true, &[host::UNUSABLE], [SECURE, "OK dane", "OK dane"]),
     ("dane-unusable-insecure", false, &[host::UNUSABLE], [SECURE, "OK dane", "OK dane"]),
@@ -123,18 +123,20 @@ async fn a_bogus_domain_is_held_whatever_mta_sts_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_with_brackets_or_port_have_no_mta_sts_branch() {
+async fn keys_with_brackets_or_port_have_the_mta_sts_branch_of_their_name() {
     let mut zones = foundation();
-    zones.push(domain("sts.com", false, &[host::INSECURE]).records(STS).records("mx A 192.0.2.1"));
+    zones.push(domain("sts.com", false, &[host::INSECURE]).records(STS).records("@ A 192.0.2.1\nmx A 192.0.2.1"));
     let lab = Lab::in_memory(zones);
     let fetch = ScriptedFetch::new(&lab);
     fetch.set("sts.com", Host::Policy(Duration::ZERO, enforce(&["mx1.policy.example"])));
     let lab = PolicyLab::new(lab, fetch.clone());
-    for key in ["[sts.com]", "[mx.sts.com]", "sts.com:2525", "[sts.com]:25"] {
+    for key in ["[sts.com]", "sts.com:2525", "[sts.com]:25", "[sts.com]:587", "sts.com"] {
+        assert_eq!(lab.ask(key).await, SECURE, "{key}");
+    }
+    for key in ["[mx.sts.com]", ".sts.com", "[192.0.2.1]", "[.sts.com]", "192.0.2.1:25"] {
         assert_eq!(lab.ask(key).await, "NOTFOUND ", "{key}");
     }
-    assert!(fetch.fetches.lock().is_empty());
-    assert_eq!(lab.ask("sts.com").await, SECURE);
+    assert_eq!(fetch.fetches.lock().len(), 1, "one branch for all forms of the key");
 }
 
 #[tokio::test(start_paused = true)]

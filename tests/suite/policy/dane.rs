@@ -354,19 +354,15 @@ async fn tlsa_is_asked_for_beside_the_addresses_where_the_zone_is_known_to_be_si
 }
 
 #[tokio::test(start_paused = true)]
-async fn explicit_hosts_and_ports_have_their_own_tlsa_name_and_no_mta_sts() {
+async fn explicit_hosts_and_ports_have_their_own_tlsa_name() {
     let world = World::new();
     world.dns.address("mx.example.com", Secure).tlsa("_587._tcp.mx.example.com", Secure, true);
     world.dns.mx("example.com", Secure, &["mx.example.com"]);
-    world.dns.sts("example.com", 600, "1").sts("mx.example.com", 600, "1");
-    world.host.policy("example.com", "enforce", 86_400, "mx.example.com");
     assert_eq!(world.ask("[mx.example.com]:587").await, "OK dane-only");
     assert_eq!(world.ask("[mx.example.com]").await, "NOTFOUND ", "no TLSA for port 25");
     assert_eq!(world.ask("example.com:587").await, "OK dane-only");
     assert_eq!(world.ask("example.com:2525").await, "NOTFOUND ");
     assert_eq!(world.dns.asked("mx.example.com", MX), 0);
-    assert_eq!(world.dns.asked("_mta-sts.example.com", RecordType::TXT), 0);
-    assert_eq!(world.host.fetched("example.com"), 0);
 }
 
 #[tokio::test(start_paused = true)]

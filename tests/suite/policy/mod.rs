@@ -4,5 +4,8 @@ mod dane;
 mod engine;
 mod fetch;
 mod life;
+mod on_failure;
+mod partial;
 mod replies;
 mod script;
+mod smart_hosts;
