@@ -31,9 +31,11 @@ fn breaks(world: &World) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_set_takes_the_place_of_temp_where_nothing_was_ever_known() {
-    for (on_failure, expected) in
-        [(OnFailure::Temp, "TEMP example.com: MX lookup: "), (OnFailure::May, "OK may"), (OnFailure::Encrypt, "OK encrypt")]
-    {
+    for (on_failure, expected) in [
+        (OnFailure::Temp, "TEMP example.com: MX lookup: "),
+        (OnFailure::May, "OK may"),
+        (OnFailure::Encrypt, "OK encrypt"),
+    ] {
         let world = world(on_failure);
         breaks(&world);
         for tlsrpt in [false, true] {
@@ -146,11 +148,7 @@ async fn what_was_seen_is_known_after_a_restart() {
         ("TLSA records two days ago", entry(DaneVerdict::Dane, 172_800, 60), false),
         ("never any", entry(DaneVerdict::None, 3_600, 60), false),
         ("others had none", entry(DaneVerdict::Partial, 3_600, 60), false),
-        (
-            "none now, some before",
-            DaneEntry { seen_until: START + 100, ..entry(DaneVerdict::None, 3_600, 60) },
-            true,
-        ),
+        ("none now, some before", DaneEntry { seen_until: START + 100, ..entry(DaneVerdict::None, 3_600, 60) }, true),
     ];
     for (name, entry, seen) in rows {
         let world = world(OnFailure::Encrypt);

@@ -123,7 +123,8 @@ async fn a_map_of_postfix_mta_sts_resolver_can_be_exchanged_for_ours() {
     let world = World::with(EngineSettings::default(), Overrides::default(), Arc::new(Forgetful));
     assert_eq!(world.clock.wall(), Clock::manual(START).wall());
     let good = "version: STSv1\nmode: enforce\nmx: mail.example\nmax_age: 86400\n";
-    for domain in ["good.example", "off.example", "trial.example", "unannounced.example", "two.example", "odd.example"] {
+    for domain in ["good.example", "off.example", "trial.example", "unannounced.example", "two.example", "odd.example"]
+    {
         world.plain_domain(domain);
         world.dns.address(domain, Insecure);
         world.dns.sts(domain, 600, "20180907");
@@ -149,7 +150,8 @@ async fn a_map_of_postfix_mta_sts_resolver_can_be_exchanged_for_ours() {
         world.host.fails(domain, FetchError::Certificate("not valid".into()));
     }
     let secure = "OK secure match=mail.example servername=hostname";
-    for key in ["good.example", "good.example.", "GOOD.Example", "good.example:123", "[good.example]", "[good.example]:123"]
+    for key in
+        ["good.example", "good.example.", "GOOD.Example", "good.example:123", "[good.example]", "[good.example]:123"]
     {
         assert_eq!(world.ask(key).await, secure, "{key}");
     }
@@ -167,7 +169,9 @@ async fn a_map_of_postfix_mta_sts_resolver_can_be_exchanged_for_ours() {
     ] {
         assert_eq!(world.ask(domain).await, "NOTFOUND ", "{domain}");
     }
-    for key in [".good.example", ".unannounced.example", "[.good.example]", "192.0.2.1", "[192.0.2.1]", "[2001:db8::1]:25"] {
+    for key in
+        [".good.example", ".unannounced.example", "[.good.example]", "192.0.2.1", "[192.0.2.1]", "[2001:db8::1]:25"]
+    {
         assert!(postseal::names::NextHop::parse(key.as_bytes()).is_err(), "{key}: NOTFOUND at once");
     }
     let strict = MapOptions { strict_testing: true, ..MapOptions::default() };
