@@ -6,6 +6,8 @@ use super::{fail, print};
 use crate::clock::Clock;
 use crate::config::{Config, Sources, effective};
 use crate::daemon::Parts;
+use crate::postfix::check::overrides;
+use crate::postfix::site::local_version;
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let (config, text) = match Config::load(sources).and_then(|config| Ok((config, effective(sources)?))) {
@@ -19,7 +21,12 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     // The values are right; now the files that they name. Nothing is bound, nothing in the state directory touched.
     let parts = runtime.block_on(async { Parts::for_one_query(&config, &sources.environment, Clock::system()) });
     match parts {
-        Ok(_) => print(&text),
+        Ok(_) => {
+            // Postfix may be elsewhere, so the one on this host decides nothing.
+            let unknown = local_version().map(|version| overrides(&config, version)).unwrap_or_default();
+            unknown.iter().for_each(|text| eprintln!("postseal: {text}"));
+            print(&text)
+        }
         Err(error) => fail(error),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::policy_text::{Needed, PolicyTextError, check_policy};
 use crate::names::{Domain, NextHop};
 
 /// Overrides by next hop. `example.com` means exactly that key; `.example.com` any domain below it, as in
@@ -11,6 +12,8 @@ use crate::names::{Domain, NextHop};
 pub struct Overrides {
     exact: HashMap<NextHop, Override>,
     below: HashMap<String, Override>,
+    /// What not every Postfix knows, by key.
+    needed: Vec<(String, Needed)>,
 }
 
 /// What an override answers.
@@ -49,45 +52,6 @@ pub enum OverrideError {
     },
 }
 
-/// Why Postfix would not take a policy text (it would defer the mail; postconf(5), smtp_tls_policy_maps).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyTextError {
-    /// Nothing there.
-    #[error("empty; to leave the domain to Postfix's default say \"skip\"")]
-    Empty,
-    /// Characters that cannot travel.
-    #[error("only printable ASCII is allowed, at most {MAX_POLICY} characters")]
-    Characters,
-    /// The first word is no security level.
-    #[error("unknown level `{0}`; expected none, may, encrypt, fingerprint, dane, dane-only, verify, secure or skip")]
-    Level(String),
-    /// Not `name=value`.
-    #[error("`{0}` is not name=value")]
-    Attribute(String),
-    /// No attribute of that name.
-    #[error("unknown attribute `{0}`")]
-    UnknownAttribute(String),
-    /// An attribute that this level does not take.
-    #[error("attribute `{attribute}` is invalid at level {level}")]
-    WrongLevel {
-        /// The attribute.
-        attribute: String,
-        /// The level.
-        level: String,
-    },
-    /// A value the attribute does not take.
-    #[error("attribute `{0}`: invalid value")]
-    Value(String),
-    /// `fingerprint` without anything to compare with.
-    #[error("level fingerprint needs match=")]
-    MissingMatch,
-}
-
-/// Longest override; far beyond any sensible one.
-const MAX_POLICY: usize = 4_000;
-
-const LEVELS: &[&str] = &["none", "may", "encrypt", "fingerprint", "dane", "dane-only", "verify", "secure"];
-
 impl Overrides {
     /// Checks and takes in the table as written.
     pub fn parse(table: &BTreeMap<String, String>) -> Result<Self, OverrideError> {
@@ -97,11 +61,12 @@ impl Overrides {
             let value = if text.trim().eq_ignore_ascii_case("skip") {
                 Override::Skip
             } else {
-                check_policy(text).map_err(|reason| OverrideError::Policy {
+                let needed = check_policy(text).map_err(|reason| OverrideError::Policy {
                     key: key.clone(),
                     text: text.clone(),
                     reason,
                 })?;
+                overrides.needed.extend(needed.into_iter().map(|needed| (key.clone(), needed)));
                 Override::Policy(text.trim().into())
             };
             let previous = match key.strip_prefix('.') {
@@ -137,6 +102,13 @@ impl Overrides {
         None
     }
 
+    /// What a Postfix of this version, major and minor, rejects: key, what it does not know, and since when it is known.
+    /// It defers the mail then.
+    pub fn unknown_to(&self, version: (u32, u32)) -> impl Iterator<Item = (&str, &'static str, (u32, u32))> {
+        let unknown = self.needed.iter().filter(move |(_, (_, since))| *since > version);
+        unknown.map(|(key, (what, since))| (key.as_str(), *what, *since))
+    }
+
     /// True where nothing is overridden.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty()
@@ -146,80 +118,6 @@ impl Overrides {
     pub fn len(&self) -> usize {
         self.exact.len() + self.below.len()
     }
-}
-
-/// Checks what Postfix checks in `tls_policy_lookup_one` (levels, attribute names, which level takes which):
-/// an error there defers the mail, so it is refused here, when the operator is looking.
-fn check_policy(text: &str) -> Result<(), PolicyTextError> {
-    if text.len() > MAX_POLICY || !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
-        return Err(PolicyTextError::Characters);
-    }
-    let mut tokens = tokens(text);
-    let level = tokens.next().ok_or(PolicyTextError::Empty)?.to_ascii_lowercase();
-    if !LEVELS.contains(&level.as_str()) {
-        return Err(PolicyTextError::Level(level));
-    }
-    let mut has_match = false;
-    for token in tokens {
-        let malformed = || PolicyTextError::Attribute(token.to_owned());
-        let inner = match token.strip_prefix('{') {
-            Some(rest) => rest.strip_suffix('}').ok_or_else(malformed)?.trim(),
-            None => token,
-        };
-        let (name, value) = inner.split_once('=').ok_or_else(malformed)?;
-        let name = name.trim().to_ascii_lowercase();
-        check_attribute(&level, &name, value.trim())?;
-        has_match |= name == "match";
-    }
-    if level == "fingerprint" && !has_match {
-        return Err(PolicyTextError::MissingMatch);
-    }
-    Ok(())
-}
-
-fn check_attribute(level: &str, name: &str, value: &str) -> Result<(), PolicyTextError> {
-    let invalid = || PolicyTextError::Value(name.to_owned());
-    if value.is_empty() && !matches!(name, "protocols" | "exclude") {
-        return Err(invalid());
-    }
-    let levels: &[&str] = match name {
-        "match" => &["fingerprint", "verify", "secure"],
-        "tafile" => &["verify", "secure"],
-        "protocols" | "ciphers" | "exclude" | "servername" | "connection_reuse" | "enable_rpk" => LEVELS,
-        "policy_type" | "policy_domain" | "policy_string" | "policy_ttl" | "policy_failure" | "mx_host_pattern" => {
-            LEVELS
-        }
-        _ => return Err(PolicyTextError::UnknownAttribute(name.to_owned())),
-    };
-    if !levels.contains(&level) {
-        return Err(PolicyTextError::WrongLevel { attribute: name.to_owned(), level: level.to_owned() });
-    }
-    let valid = match name {
-        "servername" => matches!(value, "hostname" | "nexthop") || Domain::parse(value).is_ok(),
-        "connection_reuse" | "enable_rpk" => matches!(value, "yes" | "no"),
-        "ciphers" => matches!(value, "export" | "low" | "medium" | "high" | "null"),
-        _ => true,
-    };
-    if valid { Ok(()) } else { Err(invalid()) }
-}
-
-/// Words separated by blanks or commas; `{ … }` is one word.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        rest = rest.trim_start_matches([' ', ',']);
-        if rest.is_empty() {
-            return None;
-        }
-        let end = if rest.starts_with('{') {
-            rest.find('}').map_or(rest.len(), |position| position + 1)
-        } else {
-            rest.find([' ', ',']).unwrap_or(rest.len())
-        };
-        let (token, after) = rest.split_at(end);
-        rest = after;
-        Some(token)
-    })
 }
 
 #[cfg(test)]
@@ -252,39 +150,25 @@ mod tests {
     }
 
     #[test]
-    fn policies_postfix_would_defer_on_are_refused_at_load() {
-        for good in [
-            "none",
-            "may",
-            "MAY",
-            "encrypt ciphers=high",
-            "dane-only",
-            "secure match=a.example:.b.example servername=hostname",
-            "verify, match=nexthop, protocols=>=TLSv1.2",
-            "fingerprint match=AB:CD",
-            "secure match=x.example { policy_string = version: STSv1 }",
-        ] {
-            assert_eq!(check_policy(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "",
-            "  ",
-            "must",
-            "encrypt match=a",
-            "dane match=a",
-            "secure match",
-            "secure match=",
-            "secure colour=blue",
-            "secure servername=!",
-            "secure { policy_string = x",
-            "fingerprint",
-            "may\n",
-            "secure match=bücher.example",
-            "encrypt ciphers=best",
-        ] {
-            assert!(check_policy(bad).is_err(), "{bad:?}");
-        }
+    fn keys_that_are_none_or_stand_twice_and_policies_that_postfix_rejects_are_refused() {
         assert!(Overrides::parse(&table(&[("192.0.2.1", "may")])).is_err());
         assert!(Overrides::parse(&table(&[("example.com", "may"), ("EXAMPLE.com", "none")])).is_err());
+        let refused = Overrides::parse(&table(&[("example.com", "secure policy_type=sts")]));
+        let text = refused.expect_err("a crash").to_string();
+        assert!(text.starts_with("`example.com` = \"secure policy_type=sts\": "), "{text}");
+    }
+
+    #[test]
+    fn what_older_versions_of_postfix_do_not_know_is_told_by_key() {
+        let rows =
+            [("a.example", "dane enable_rpk=yes"), (".b.example", "secure servername=hostname"), ("c.example", "may")];
+        let overrides = Overrides::parse(&table(&rows)).expect("good overrides");
+        let unknown = |version| {
+            let unknown = overrides.unknown_to(version);
+            unknown.map(|(key, what, _)| format!("{key} {what}")).collect::<Vec<_>>()
+        };
+        assert_eq!(unknown((3, 10)), Vec::<String>::new());
+        assert_eq!(unknown((3, 7)), ["a.example enable_rpk"]);
+        assert_eq!(unknown((3, 3)), [".b.example servername", "a.example enable_rpk"]);
     }
 }

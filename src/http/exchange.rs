@@ -125,7 +125,7 @@ fn is_loopback_host(host: &str) -> bool {
         Some(rest) => rest.split_once(']').map(|(name, port)| (name, port.strip_prefix(':').unwrap_or(port))),
         None => Some(host.split_once(':').unwrap_or((host, ""))),
     };
-    let Some((name, port)) = parts.filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())) else {
+    let Some((name, _)) = parts.filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())) else {
         return false;
     };
     let name = name.strip_suffix('.').unwrap_or(name);

@@ -63,7 +63,19 @@ pub fn check(checked: &Checked<'_>) -> Vec<Finding> {
     security_level(checked, &mut findings);
     certificates(checked, &mut findings);
     reports(checked, &mut findings);
+    findings.extend(overrides(checked.config, checked.version).into_iter().map(mistake));
     findings
+}
+
+/// What is in `policy.overrides` and this version does not know.
+pub fn overrides(config: &Config, version: Version) -> Vec<String> {
+    let unknown = config.policy.overrides.unknown_to(version.numbers());
+    let tell = |(key, what, (major, minor)): (&str, &str, (u32, u32))| {
+        format!(
+            "policy.overrides: `{key}` has {what}, which Postfix knows since {major}.{minor}: {version} defers the mail"
+        )
+    };
+    unknown.map(tell).collect()
 }
 
 fn version(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
@@ -310,6 +322,19 @@ mod tests {
         ] {
             assert_eq!(findings(&GOOD.replace(from, to), version, true), [], "{to}");
         }
+    }
+
+    #[test]
+    fn overrides_that_this_version_rejects_are_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("postseal.toml");
+        std::fs::write(&file, "[policy.overrides]\n\"a.example\" = \"dane enable_rpk=yes\"").expect("written");
+        let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).expect("a configuration");
+        let of = |version: &str| overrides(&config, version.parse().expect("a version"));
+        assert_eq!(of("3.9"), Vec::<String>::new());
+        let expected =
+            "policy.overrides: `a.example` has enable_rpk, which Postfix knows since 3.9: 3.7 defers the mail";
+        assert_eq!(of("3.7"), [expected]);
     }
 
     #[test]

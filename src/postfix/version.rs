@@ -39,6 +39,13 @@ impl FromStr for Version {
     }
 }
 
+impl Version {
+    /// Major and minor number.
+    pub fn numbers(self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)

@@ -400,6 +400,8 @@ fn check_config_prints_values_and_origins_and_refuses_what_serve_would() {
         ("[resolver]\ntrust-anchors = \"missing.key\"", "missing.key"),
         ("[resolver]\nroot-hints = \"postseal.toml\"", "postseal.toml"),
         ("[mta-sts]\nca-file = \"hints\"", "no usable CA certificate"),
+        ("[policy.overrides]\n\"a.example\" = \"secure policy_type=sts\"", "needs `policy_domain`"),
+        ("[policy.overrides]\n\"a.example\" = \"encrypt protocols=foo\"", "`protocols`: invalid value"),
     ] {
         let directory = directory_with(&format!("state-dir = \"state\"\n{config}"));
         for command in ["check-config", "serve"] {

@@ -1,7 +1,6 @@
 //! Metrics and health over real sockets: bounds and ends (design §9).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
