@@ -243,6 +243,10 @@ async fn the_daemon_answers_shows_and_warns_of_its_exceptions() {
     );
     let explained = String::from_utf8(daemon.run(&["explain", "broken.com"]).await.stdout).unwrap();
     assert!(explained.contains("negative trust anchor set by the operator until 2099-12-31"), "{explained}");
+    assert!(
+        explained.contains("broken.com is not validated") && !explained.contains("sign the domain's zone"),
+        "{explained}"
+    );
     assert!(daemon.stop().await);
 }
 

@@ -7,7 +7,7 @@ use super::sts::StsLook;
 use crate::cache::DaneVerdict;
 use crate::cache::entry::{FetchFailureKind, RecordOutcome, StsMode};
 use crate::config::Override;
-use crate::dns::{Bogus, Cause, Failure, text};
+use crate::dns::{Bogus, Cause, Failure, Insecurity, StepTrust, ZoneStep, text};
 use crate::names::NextHop;
 use crate::policy::dane::{DaneReport, HostAddresses, HostReport, HostStatus};
 use crate::policy::decision::{Decision, Outcome, Standing};
@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub mx: Option<Looked>,
     pub sts: Option<&'a StsLook>,
     pub survey: &'a Survey,
+    /// The zones of all names that matter.
+    pub chain: &'a [ZoneStep],
     /// What Postfix is told now.
     pub decision: &'a Decision,
     /// What a lookup would come to.
@@ -45,6 +47,7 @@ pub(super) fn advice(facts: &Facts<'_>) -> Vec<Advice> {
         all.push(of_failure(failure));
     }
     all.extend(facts.report.hosts.iter().filter_map(of_host));
+    all.extend(of_exceptions(facts));
     all.extend(of_mx_security(facts));
     all.extend(facts.sts.and_then(|sts| of_sts(facts, sts)));
     all.extend(of_cache(facts));
@@ -83,11 +86,42 @@ fn of_host(host: &HostReport) -> Option<Advice> {
     }
 }
 
+/// Zones that are not validated because the operator said so.
+fn exceptions(chain: &[ZoneStep]) -> impl Iterator<Item = &ZoneStep> {
+    chain.iter().filter(|step| matches!(step.trust, StepTrust::Insecure(Insecurity::Excepted { .. })))
+}
+
+/// What an exception costs, once for each topmost zone.
+fn of_exceptions(facts: &Facts<'_>) -> Vec<Advice> {
+    let is_topmost = |step: &&ZoneStep| {
+        !exceptions(facts.chain).any(|above| above.zone != step.zone && above.zone.zone_of(&step.zone))
+    };
+    let advice = exceptions(facts.chain).filter(is_topmost).map(|step| {
+        new(
+            OURS,
+            format!(
+                "{} is not validated, by a negative trust anchor set here: no DANE for its names",
+                text(&step.zone)
+            ),
+            "once its DNSSEC works, take it out of resolver.insecure, or insecure = true off its forward zone",
+        )
+    });
+    advice.collect()
+}
+
 /// Where TLSA records are there and signatures are missing, that is worth a word.
 fn of_mx_security(facts: &Facts<'_>) -> Option<Advice> {
     let verdict = facts.report.verdict;
     let insecure_mx = facts.report.mx.is_some_and(|security| !security.is_secure());
     let has_tlsa = facts.report.hosts.iter().any(|host| host.status == HostStatus::Usable);
+    let own = match facts.hop {
+        NextHop::Domain { domain, .. } => domain.to_name(),
+        NextHop::Host { host, .. } => host.to_name(),
+    };
+    if exceptions(facts.chain).any(|step| step.zone.zone_of(&own)) {
+        // Whether they are signed was not looked at.
+        return None;
+    }
     (verdict == DaneVerdict::DaneWeak && insecure_mx && has_tlsa).then(|| {
         new(
             format!("the operators of {}", facts.hop),

@@ -105,6 +105,7 @@ pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -
         mx: look.mx_outcome(),
         sts: sts.as_ref(),
         survey: &look.survey,
+        chain: &chain,
         decision: standing,
         fresh: &fresh,
     });

@@ -7,7 +7,7 @@ use hickory_proto::rr::RecordType::{A, MX};
 
 use crate::support::answer::{Item, Reply};
 use crate::support::fault::{Fault, On};
-use crate::support::lab::Lab;
+use crate::support::lab::{Lab, verdict};
 use crate::support::name::DnsName;
 use crate::support::record::{Rdata, RrSet, rtype};
 use crate::support::zone::Zone;
@@ -37,9 +37,23 @@ fn take_back(lab: &Lab) {
     });
 }
 
+/// What a neighbour's names come to, with their TTLs, how long that takes, and how often its servers are asked.
+async fn calm(lab: &Lab, round: u32) -> (Vec<String>, Vec<u32>, Duration, usize) {
+    lab.world.take_asked();
+    let begun = tokio::time::Instant::now();
+    let (mut found, mut ttls) = (Vec::new(), Vec::new());
+    let new = format!("x{round}.sub.calm.com");
+    for (name, rtype) in [("mx.sub.calm.com", A), ("sub.calm.com", MX), ("none.mx.calm.com", A), (&new, A)] {
+        let outcome = lab.lookup(name, rtype).await;
+        found.push(verdict(&outcome));
+        ttls.push(outcome.map_or(0, |answer| answer.ttl));
+    }
+    (found, ttls, begun.elapsed(), lab.world.take_asked().len())
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_lies_below_a_delegation_that_has_ended_ends_with_it() {
-    let lab = phoenix();
+    let (lab, alone) = (phoenix(), phoenix());
     for name in ["mx.sub.phoenix.com", "mx.one.sub.phoenix.com", "mx.phoenix.com"] {
         assert_eq!(lab.verdict(name, A).await, "insecure 1");
     }
@@ -50,6 +64,13 @@ async fn what_lies_below_a_delegation_that_has_ended_ends_with_it() {
         for zone in ["sub.phoenix.com", "one.sub.phoenix.com", "two.one.sub.phoenix.com"] {
             let _ = lab.lookup(&format!("x{round}.{zone}"), A).await;
         }
+        let (found, ttls, took, asked) = calm(&lab, round).await;
+        let (expected, fresh, alone_took, alone_asked) = calm(&alone, round).await;
+        assert_eq!(found, expected, "the neighbour in round {round}");
+        // What is known of the zone above both may be newer beside the other one, never older.
+        assert!(took <= alone_took && asked <= alone_asked, "round {round}: {took:?}, {asked}");
+        // They were learnt one after the other.
+        assert!(ttls.iter().zip(&fresh).all(|(one, other)| one.abs_diff(*other) <= 2), "{ttls:?}, {fresh:?}");
     }
     // The deepest first: a denial further up would speak for all below (RFC 8020).
     for zone in ["two.one.sub.phoenix.com", "one.sub.phoenix.com", "sub.phoenix.com", "phoenix.com"] {
