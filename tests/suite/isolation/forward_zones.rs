@@ -6,7 +6,10 @@ use hickory_proto::rr::RecordType::{self, A, DS, MX, NS, TXT};
 use postseal::resolver::settings::Forward;
 
 use crate::support::lab::{Lab, NOW, ROUND_TRIP, anchor, hickory};
+use crate::support::mail::USABLE;
 use crate::support::memory::MemoryNetwork;
+use crate::support::policy_lab::{PolicyLab, ScriptedFetch};
+use crate::support::record::parse_records;
 use crate::support::world::World;
 use crate::support::zone::{Delegation, Zone};
 
@@ -92,4 +95,23 @@ async fn addresses(lab: &Lab, name: &str) -> String {
     let answer = lab.lookup(name, RecordType::A).await.unwrap_or_else(|failure| panic!("{name}: {failure}"));
     let found: Vec<String> = answer.records().iter().map(ToString::to_string).collect();
     format!("[{}]", found.join(", "))
+}
+
+/// The whole way: one mail to the name above must not take the policy of the island's domain away.
+#[tokio::test(start_paused = true)]
+async fn a_mail_to_the_name_above_leaves_the_policy_of_an_islands_domain_as_it_is() {
+    for asked_first in [None, Some("b.lab"), Some("x.b.lab")] {
+        let lab = lab("a.b.lab", true, Vec::new());
+        lab.world.change("a.b.lab", |zone| {
+            for record in parse_records(&format!("_25._tcp.mx {USABLE}"), &zone.name, 3_600) {
+                zone.add(record);
+            }
+        });
+        let fetch = ScriptedFetch::new(&lab);
+        let lab = PolicyLab::new(lab, fetch);
+        if let Some(above) = asked_first {
+            assert_eq!(lab.ask(above).await, "NOTFOUND ");
+        }
+        assert_eq!(lab.ask("a.b.lab").await, "OK dane-only", "after {asked_first:?}");
+    }
 }
