@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The Helm chart: linted, rendered over a matrix of values, and what comes out held against Kubernetes' schemas,
-restricted Pod Security, its own Services and probes, and `postseal check-config`.
+restricted Pod Security, rules that an API server adds, its own Services and probes, and `postseal check-config`.
 
 usage: check.py HELM POSTSEAL SCHEMAS    (SCHEMAS: a directory with one directory of JSON schemas per version)
 """
@@ -84,12 +84,12 @@ class Tools:
 def pod_of(document):
     if document["kind"] == "Pod":
         return document
-    return document["spec"]["template"] if document["kind"] in WORKLOADS else None
+    return document["spec"]["template"] if document["kind"] in WORKLOADS | {"Job"} else None
 
 
 def containers_of(pod):
     spec = pod["spec"]
-    return [c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] in ("postseal", "query")]
+    return [c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] in ("postseal", "query", "check-config")]
 
 
 def security_problems(pod):
@@ -108,17 +108,115 @@ def security_problems(pod):
         context = container["securityContext"]
         wanted = {
             "runAsNonRoot": True,
-            "runAsUser": 65532,
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         }
+        if context.get("runAsUser", 65532) == 0:
+            yield f"{container['name']}: runs as root"
         for field, value in wanted.items():
             if context.get(field) != value:
                 yield f"{container['name']}: {field} is {context.get(field)}"
         if any("hostPort" in port for port in container.get("ports", [])):
             yield "hostPort"
+
+
+def quantity(text):
+    """A quantity of Kubernetes as a number."""
+    number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text)).groups()
+    units = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    return float(number) * units[unit]
+
+
+def server_problems(document):
+    """What an API server refuses although the schema allows it."""
+    pod, spec = pod_of(document), document.get("spec", {})
+    for container in containers_of(pod) if pod else []:
+        resources = container.get("resources", {})
+        for name, limit in resources.get("limits", {}).items():
+            if quantity(resources.get("requests", {}).get(name, 0)) > quantity(limit):
+                yield f"{container['name']}: more {name} requested than its limit"
+    if document["kind"] in WORKLOADS and not spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
+        yield f"{document['kind']} does not select its own pods"
+    if document["kind"] == "Service":
+        families, policy = spec.get("ipFamilies", []), spec.get("ipFamilyPolicy")
+        if len(families) == 2 and policy == "SingleStack":
+            yield "two families for a single stack"
+        if spec["type"] == "ClusterIP" and any("nodePort" in port for port in spec["ports"]):
+            yield "a node's port for a ClusterIP"
+    if document["kind"] == "HorizontalPodAutoscaler" and spec["minReplicas"] > spec["maxReplicas"]:
+        yield "fewest replicas are more than most replicas"
+    for strategy in (spec.get("strategy", {}), spec.get("updateStrategy", {})):
+        rolling = strategy.get("rollingUpdate", {})
+        if rolling and not any(rolling.get(key, 1) for key in ("maxSurge", "maxUnavailable")):
+            yield "neither surge nor unavailable pods"
+    names = [*document["metadata"].get("labels", {}).values()]
+    for value in names:
+        if not re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value):
+            yield f"label {value}"
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", document["metadata"]["name"]):
+        yield f"name {document['metadata']['name']}"
+
+
+def immutable(document):
+    """The parts of a resource that an API server does not let an upgrade change."""
+    spec, kind = document.get("spec", {}), document["kind"]
+    if kind in WORKLOADS:
+        fields = ["selector"]
+        if kind == "StatefulSet":
+            fields += ["serviceName", "podManagementPolicy", "volumeClaimTemplates"]
+        return {field: spec[field] for field in fields if field in spec}
+    if kind == "PersistentVolumeClaim":
+        return spec
+    if kind == "Service":
+        return {"clusterIP": spec["clusterIP"]} if spec.get("clusterIP") else {}
+    return {}
+
+
+def check_upgrade(tools):
+    """From the last version of the chart, whose immutable fields are kept in previous.json, to this one: nothing
+    that an API server refuses."""
+    previous = json.loads((HERE / "previous.json").read_text())
+    for case in previous["cases"]:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(case["values"], file)
+            file.flush()
+            documents = tools.render(CHART, tools.versions[-1], "--values", file.name)
+        now = {f"{d['kind']}/{d['metadata']['name']}": immutable(d) for d in documents}
+        problems = [
+            f"{name}: {field} was {value}, is {now[name].get(field)}"
+            for name, fields in case["immutable"].items()
+            if name in now
+            for field, value in fields.items()
+            if now[name].get(field) != value
+        ]
+        missing = [name for name in case["immutable"] if name not in now]
+        problems += [f"{name} is gone" for name in missing]
+        report(f"upgrade from chart {previous['version']}, {case['name']}", problems)
+
+
+def hooks_apart(documents):
+    """What is installed, and what runs before it."""
+    is_hook = lambda d: "helm.sh/hook" in d["metadata"].get("annotations", {})
+    return [d for d in documents if not is_hook(d)], [d for d in documents if is_hook(d)]
+
+
+def config_check_problems(documents):
+    """The Job before an upgrade reads the very configuration that comes, in the environment that comes."""
+    installed, hooks = hooks_apart(documents)
+    jobs = [d for d in hooks if d["kind"] == "Job"]
+    texts = [d["data"]["postseal.toml"] for d in hooks if "postseal.toml" in d.get("data", {})]
+    if not jobs:
+        return
+    if texts != [documents_config(installed)]:
+        yield "the check reads another configuration"
+    servers = [c for d in installed if d["kind"] in WORKLOADS for c in containers_of(pod_of(d))]
+    for server in servers:
+        (check,) = containers_of(pod_of(jobs[0]))
+        for field in ("image", "env", "envFrom"):
+            if check.get(field) != server.get(field):
+                yield f"the check has another {field}"
 
 
 def wiring_problems(documents):
@@ -167,6 +265,7 @@ def label_problems(documents):
 
 def config_problems(tools, documents):
     """Runs `postseal check-config` as the container would, and looks at where it listens."""
+    documents, _ = hooks_apart(documents)
     texts = [d["data"]["postseal.toml"] for d in documents if "postseal.toml" in d.get("data", {})]
     containers = [c for d in documents if pod_of(d) for c in containers_of(pod_of(d)) if c["name"] == "postseal"]
     if len(texts) != 1:
@@ -190,7 +289,7 @@ def config_problems(tools, documents):
 
 
 def check_matrix(tools):
-    for file in sorted(HERE.glob("matrix/*.yaml")) + [CHART / "examples" / f"{n}.yaml" for n in ("many-postfix", "sidecar")]:
+    for file in sorted(HERE.glob("matrix/*.yaml")) + sorted(CHART.glob("ci/*-values.yaml")) + [CHART / "examples" / f"{n}.yaml" for n in ("many-postfix", "sidecar")]:
         lint = tools.run("lint", "--strict", CHART, "--values", file)
         problems = [] if lint.returncode == 0 else [lint.stdout + lint.stderr]
         kinds = 0
@@ -199,10 +298,12 @@ def check_matrix(tools):
             kinds = len({document["kind"] for document in documents})
             for document in documents:
                 problems += tools.schema_problems(document, version)
+                problems += server_problems(document)
                 if pod_of(document):
                     problems += security_problems(pod_of(document))
             problems += wiring_problems(documents)
             problems += label_problems(documents)
+        problems += config_check_problems(documents)
         problems += config_problems(tools, documents)
         report(f"{file.stem}: lint, schemas of {', '.join(tools.versions)}, security, wiring, configuration ({kinds} kinds)", problems)
 
@@ -211,7 +312,7 @@ def check_the_checks(tools):
     """What is wrong must be noticed: one mistake of each sort."""
     def noticed(name, break_it, find):
         documents = tools.render(CHART, tools.versions[-1])
-        workload = next(document for document in documents if document["kind"] == "Deployment")
+        workload = next(document for document in documents if document["kind"] in WORKLOADS)
         break_it(workload, workload["spec"]["template"]["spec"]["containers"][0])
         report(f"noticed: {name}", [] if list(find(documents, workload)) else ["not noticed"])
 
@@ -221,6 +322,8 @@ def check_the_checks(tools):
     noticed("an unknown field", lambda _, c: c.update(imagePullpolicy="Always"), schema)
     noticed("a field of another type", lambda _, c: c.update(args="serve"), schema)
     noticed("a missing selector", lambda w, _: w["spec"].pop("selector"), schema)
+    noticed("more requested than the limit", lambda _, c: c["resources"]["requests"].update(memory="1Gi"),
+            lambda _, w: server_problems(w))
     noticed("a capability", lambda _, c: c["securityContext"].update(capabilities={"add": ["NET_ADMIN"]}),
             lambda _, w: security_problems(w["spec"]["template"]))
     noticed("a port that is missing", lambda _, c: c["ports"].pop(0), lambda d, _: wiring_problems(d))
@@ -279,7 +382,7 @@ def check_sidecar(tools):
             "startupProbe": "startupProbe" not in side,
             "dnsPolicy": spec["dnsPolicy"] != "None",
             "nameservers": spec["dnsConfig"]["nameservers"] != ["127.0.0.1"],
-            "listen": environment["POSTSEAL_DNS__LISTEN"] != "127.0.0.1:53",
+            "listen": environment["POSTSEAL_DNS__LISTEN"] != "127.0.0.1:53,[::1]:53",
             "forward": "cluster.local" not in documents_config(documents),
         }.items()
         if bad
@@ -320,6 +423,7 @@ def main():
     check_the_checks(tools)
     check_matrix(tools)
     check_refusals(tools)
+    check_upgrade(tools)
     check_sidecar(tools)
     check_service_notes(tools)
     sys.exit(bool(failures))

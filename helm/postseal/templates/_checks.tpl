@@ -1,7 +1,7 @@
 {{/* What values.schema.json cannot say: values that do not go together. */}}
 {{- define "postseal.checks" -}}
 {{- $kind := .Values.kind -}}
-{{- $many := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}
+{{- $many := include "postseal.many" . -}}
 {{- if and .Values.autoscaling.enabled (not (has $kind (list "Deployment" "StatefulSet"))) -}}
 {{- fail (printf "autoscaling.enabled: a %s has no number of replicas" $kind) -}}
 {{- end -}}
@@ -15,6 +15,9 @@
 {{- if and .Values.persistence.existingClaim (eq $kind "StatefulSet") -}}
 {{- fail "persistence.existingClaim: a StatefulSet makes a claim for each replica" -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.podMonitor.enabled (eq $kind "Sidecar") (not .Values.podMonitor.selector) -}}
+{{- fail "podMonitor.selector: which are your Postfix pods? Their labels, as matchLabels" -}}
 {{- end -}}
 {{- if and .Values.dns.enabled (ne $kind "Sidecar") -}}
 {{- if not .Values.dns.clusterIP -}}

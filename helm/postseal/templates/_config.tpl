@@ -54,7 +54,7 @@
 {{- $forward := dig "resolver" "forward" list $config -}}
 {{- if .Values.cluster.dnsServers -}}
   {{- range reverse (prepend .Values.cluster.zones .Values.cluster.domain) -}}
-    {{- $forward = prepend $forward (dict "zone" . "servers" $.Values.cluster.dnsServers) -}}
+    {{- $forward = prepend $forward (dict "zone" . "servers" $.Values.cluster.dnsServers "insecure" true) -}}
   {{- end -}}
 {{- end -}}
 {{- if $forward }}{{ $_ := mergeOverwrite $config (dict "resolver" (dict "forward" $forward)) }}{{ end -}}
@@ -63,18 +63,16 @@
 {{- include "postseal.toml" $config }}
 {{- end }}
 
-{{/* One address of every family at a port, as postseal's lists are written in the environment. */}}
+{{/* One address of every family at a port, as postseal's lists are written in the environment. Probes go to the pod's
+first address, whatever the Service's is; a family that a node does not have is left out with a warning. */}}
 {{- define "postseal.addresses" -}}
-{{- $list := list -}}
-{{- if has "IPv4" .families }}{{ $list = append $list (printf "%s:%v" .ipv4 .port) }}{{ end -}}
-{{- if has "IPv6" .families }}{{ $list = append $list (printf "%s:%v" .ipv6 .port) }}{{ end -}}
-{{ join "," $list }}
+{{ printf "%s:%v,%s:%v" .ipv4 .port .ipv6 .port }}
 {{- end }}
 
 {{/* Environment: the image has these four variables as well, and the environment wins over the file. */}}
 {{- define "postseal.environment" -}}
-{{- $all := dict "families" .Values.service.ipFamilies "ipv4" "0.0.0.0" "ipv6" "[::]" -}}
-{{- $loopback := dict "families" .Values.service.ipFamilies "ipv4" "127.0.0.1" "ipv6" "[::1]" -}}
+{{- $all := dict "ipv4" "0.0.0.0" "ipv6" "[::]" -}}
+{{- $loopback := dict "ipv4" "127.0.0.1" "ipv6" "[::1]" -}}
 {{- $sidecar := eq .Values.kind "Sidecar" -}}
 - name: POSTSEAL_STATE_DIR
   value: /var/lib/postseal

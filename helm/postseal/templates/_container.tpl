@@ -1,37 +1,25 @@
 {{/* The container, as server and as sidecar. */}}
 
-{{/* Restricted Pod Security. Each container says all of it, so that it holds in anybody's pod. */}}
-{{- define "postseal.securityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
-seccompProfile:
-  type: RuntimeDefault
-{{- end }}
-
 {{- define "postseal.container" -}}
 name: postseal
 image: {{ include "postseal.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve]
 securityContext:
-  {{- include "postseal.securityContext" . | nindent 2 }}
+  {{- include "postseal.withoutNulls" .Values.securityContext | nindent 2 }}
 env:
   {{- include "postseal.environment" . | nindent 2 }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 # Listening: the store has been read, lookups are answered.
 startupProbe:
   httpGet: { path: /livez, port: postseal-http }
-  periodSeconds: 1
-  failureThreshold: 60
+  {{- toYaml .Values.startupProbe | nindent 2 }}
 livenessProbe:
   httpGet: { path: /livez, port: postseal-http }
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
+  {{- toYaml .Values.livenessProbe | nindent 2 }}
 {{- with .Values.resources }}
 resources:
   {{- toYaml . | nindent 2 }}

@@ -17,19 +17,16 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  securityContext:
-    runAsNonRoot: true
-    fsGroup: 65532
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile:
-      type: RuntimeDefault
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   containers:
     - {{ include "postseal.container" . | nindent 6 | trim }}
-      # Root reached and its keys validated.
+      # It can answer: see /readyz in the README.
       readinessProbe:
         httpGet: { path: /readyz, port: postseal-http }
-        periodSeconds: 5
-        timeoutSeconds: 5
+        {{- toYaml .Values.readinessProbe | nindent 8 }}
       {{- /* The sleep action came on by default with 1.30. */}}
       {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
       # Until no Service sends anything here any more.
@@ -51,6 +48,9 @@ spec:
         - name: dns-tcp
           containerPort: 10053
         {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     {{- include "postseal.volumes" . | nindent 4 }}
   {{- with .Values.topologySpreadConstraints }}
@@ -62,23 +62,34 @@ spec:
           {{- include "postseal.selector" $ | nindent 10 }}
     {{- end }}
   {{- end }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
+  {{- include "postseal.podPlacement" . | nindent 2 }}
+{{- end }}
+
+{{/* Where pods run and how they are secured: those that serve, and the check of the configuration. */}}
+{{- define "postseal.podPlacement" -}}
+securityContext:
+  {{- include "postseal.withoutNulls" .Values.podSecurityContext | nindent 2 }}
+{{- include "postseal.imagePullSecrets" . }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- end }}

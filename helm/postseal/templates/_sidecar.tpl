@@ -2,6 +2,9 @@
 A native sidecar for your own Postfix pods. With this chart as a dependency, `postseal: { kind: Sidecar, … }` in your
 values, and in your pod's template:
 
+    metadata:
+      annotations:
+        {{- include "postseal.sidecar.annotations" .Subcharts.postseal | nindent 8 }}
     spec:
       {{- include "postseal.sidecar.dns" .Subcharts.postseal | nindent 6 }}
       securityContext:
@@ -24,6 +27,11 @@ DNS is like outside. */}}
       containerPort: 9642
 {{- end }}
 
+{{/* An annotation that changes with the configuration: a change then rolls your pods. */}}
+{{- define "postseal.sidecar.annotations" -}}
+checksum/postseal-config: {{ include "postseal.configFile" . | sha256sum }}
+{{- end }}
+
 {{/* Items of volumes. */}}
 {{- define "postseal.sidecar.volumes" -}}
 {{- include "postseal.volumes" . }}
@@ -35,11 +43,16 @@ not help. This sysctl is the pod's own, and safe by Kubernetes' list. */}}
 sysctls:
   - name: net.ipv4.ip_unprivileged_port_start
     value: "53"
+{{- if .Values.persistence.existingClaim }}
+# A new volume belongs to root. The group of all volumes of the pod becomes this one, except where it already is.
+fsGroup: {{ .Values.podSecurityContext.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 {{- end }}
 
 {{/* dnsPolicy and dnsConfig. postseal alone: any other name server would be believed although it does not validate. */}}
 {{- define "postseal.sidecar.dns" -}}
-{{- include "postseal.dnsConfig" (dict "root" . "nameservers" (ternary (list "127.0.0.1") (list "::1") (has "IPv4" .Values.service.ipFamilies))) }}
+{{- include "postseal.dnsConfig" (dict "root" . "nameservers" (list "127.0.0.1")) }}
 {{- end }}
 
 {{- define "postseal.dnsConfig" -}}
