@@ -1,6 +1,8 @@
 //! What systemd is told (sd_notify(3)), by the real binary over a real socket.
 
-use std::os::unix::net::UnixDatagram;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ struct Service {
 impl Service {
     /// Starts postseal as systemd would, with a watchdog of one second.
     fn start() -> Self {
+        Self::start_with(|command| command.stderr(Stdio::null()))
+    }
+
+    fn start_with(also: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("hints"), ". 3600 IN NS ns.root.\nns.root. 3600 IN A 127.0.0.1\n").expect("written");
@@ -24,15 +30,14 @@ impl Service {
         std::fs::write(at("postseal.toml"), config).expect("written");
         let manager = UnixDatagram::bind(at("notify")).expect("bound");
         manager.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-        let process = Command::new(env!("CARGO_BIN_EXE_postseal"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
+        command
             .args(["--config", "postseal.toml"])
             .current_dir(directory.path())
             .env_clear()
             .env("NOTIFY_SOCKET", at("notify"))
-            .env("WATCHDOG_USEC", "1000000")
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
+            .env("WATCHDOG_USEC", "1000000");
+        let process = also(&mut command).spawn().expect("started");
         Self { manager, process, _directory: directory }
     }
 
@@ -88,4 +93,35 @@ fn the_manager_hears_of_start_reload_life_and_end() {
     service.signal("TERM");
     assert_eq!(service.next().0, "STOPPING=1");
     assert!(service.process.wait().expect("ended").success());
+}
+
+/// The first line of the log, where standard error is the journal's socket (systemd.exec(5), `JOURNAL_STREAM`).
+fn first_line_in_the_journal(json: bool) -> String {
+    let (journal, stderr) = UnixStream::pair().expect("a pair");
+    journal.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    let stderr = OwnedFd::from(stderr);
+    let stat = rustix::fs::fstat(&stderr).expect("a socket has an inode");
+    let _service = Service::start_with(|command| {
+        command
+            .env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino))
+            .env("POSTSEAL_LOG__FORMAT", if json { "json" } else { "text" })
+            .stderr(stderr)
+    });
+    let mut line = String::new();
+    BufReader::new(journal).read_line(&mut line).expect("a line");
+    line
+}
+
+#[test]
+fn the_journal_gets_priorities_and_neither_a_second_time_nor_colours() {
+    let text = first_line_in_the_journal(false);
+    let rest = text.strip_prefix("<6>").or_else(|| text.strip_prefix("<4>")).expect(&text);
+    let level = rest.trim_start();
+    assert!(level.starts_with("INFO") || level.starts_with("WARN"), "no time stands before the level: {text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+
+    let json = first_line_in_the_journal(true);
+    let object = json.strip_prefix("<6>").or_else(|| json.strip_prefix("<4>")).expect(&json);
+    let object: serde_json::Value = serde_json::from_str(object).expect("an object");
+    assert!(object.get("timestamp").is_some(), "{json}");
 }
