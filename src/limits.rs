@@ -70,6 +70,9 @@ pub const RETRANSMIT_SLACK: Duration = Duration::from_millis(100);
 pub const RETRANSMIT_MAX: Duration = Duration::from_secs(3);
 /// How long an answer to one datagram is listened for, while others are sent.
 pub const DATAGRAM_PATIENCE: Duration = Duration::from_secs(5);
+/// Datagrams from a server's address that do not fit a query, after which nothing but TCP is believed: somebody may be
+/// guessing (RFC 5452 §9.1; Unbound's `unwanted-reply-threshold` is of the kind). Each costs a forger one packet in 2^32.
+pub const MISFITS_PER_EXCHANGE: u32 = 30;
 /// Wait for answers after the last try of a question.
 pub const LAST_PATIENCE: Duration = Duration::from_millis(1_600);
 /// Longest wait for an answer over TCP, connecting included.

@@ -1,78 +1,57 @@
-//! One try at one server, from the query to a message that answers it: EDNS and its fall-back, cookies, 0x20,
-//! truncation. Never decides whether the message is of use.
+//! One exchange with one server, from the query to a message that answers it: cookies, 0x20, truncation. Never decides
+//! whether the message is of use.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
+use hickory_proto::rr::RecordType;
 use metrics::counter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::exchange::Line;
 use super::matching::{Fit, fit};
-use super::table::{Cookie, Form};
+use super::table::{Cookie, Feature, Form};
 use super::{Ask, Shared};
-use crate::clock::Instant;
 use crate::limits;
 use crate::resolver::budget::Budget;
 use crate::resolver::message::{Message, OPTION_COOKIE, Query, Rcode};
+use crate::resolver::rrset::RrSet;
 use crate::resolver::transport::NetError;
 use crate::telemetry::metrics as names;
 
-/// Messages sent in one try, at most: without cookie, without EDNS, over TCP, each for a reason.
+/// Messages sent in one exchange, repetitions not counted: without cookie, in plain case, over TCP, each for a reason.
 const STEPS: usize = 5;
-/// Waits for an answer with EDNS from a server that was silent and then answered without.
-const EDNS_AGAIN: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(350), Duration::from_millis(500)];
 
-/// A try at `server`.
-pub(super) struct Attempt<'a> {
-    pub shared: &'a Shared,
+/// An exchange with `server`.
+pub(super) struct Attempt {
+    pub shared: Arc<Shared>,
     pub server: SocketAddr,
-    pub ask: &'a Ask,
-    pub budget: &'a Budget,
-    pub pace: &'a Pace,
-    pub deadline: Instant,
-    /// The server was silent, perhaps because of EDNS: see whether it answers without.
-    pub doubt_edns: bool,
+    pub ask: Arc<Ask>,
+    pub budget: Arc<Budget>,
+    pub line: Arc<Line>,
+    /// What was left out of the form at last, and whether the server had answered with an error before.
+    pub left_out: Option<(Feature, bool)>,
 }
 
-/// How a try ended.
-#[derive(Debug)]
+/// How an exchange ended.
+#[derive(Clone, Debug)]
 pub(super) enum Ended {
     /// With a message that answers the query, whatever it says.
-    Answer(Box<Message>),
+    Answer(Arc<Message>),
     /// With octets that repeat the query's id and question, and are no message.
     Malformed,
     /// Without an answer over UDP.
     Silent(NetError),
+    /// With datagrams that nearly fit and that TCP could not settle: forged, or the server spoils this.
+    Doubted(Feature),
     /// Without an answer over a connection, which only servers that answered over UDP are asked for.
     Disconnected(NetError),
     /// Before sending: the limit that was reached.
     Exceeded(&'static str),
-}
-
-/// When the question goes out again. A try that sees the server at work postpones it.
-#[derive(Debug)]
-pub(super) struct Pace(Mutex<Instant>);
-
-impl Pace {
-    /// Due at `when`.
-    pub fn new(when: Instant) -> Self {
-        Self(Mutex::new(when))
-    }
-    /// When it is due.
-    pub fn due(&self) -> Instant {
-        *self.0.lock()
-    }
-    /// Sets when it is due.
-    pub fn set(&self, when: Instant) {
-        *self.0.lock() = when;
-    }
-    /// Makes it due no earlier than `when`.
-    fn postpone(&self, when: Instant) {
-        let mut due = self.0.lock();
-        *due = (*due).max(when);
-    }
 }
 
 /// Why a datagram that nearly fits is checked over TCP instead of being believed.
@@ -80,14 +59,17 @@ impl Pace {
 enum Doubt {
     /// The case of the question was not kept: a forgery, or a server that does not keep it.
     Case,
-    /// A server that sends cookies sent none: a forgery, or it ceased to (RFC 7873 §5.3).
+    /// A server that sends cookies sent none, or somebody else's, again and again: a forgery, or it ceased to send them
+    /// (RFC 7873 §5.3), or mixes its clients up.
     Cookie,
+    /// So many datagrams that do not fit that somebody may be guessing: no datagram is believed any more.
+    Guessing,
 }
 
-impl Attempt<'_> {
-    /// Runs the try to its end; within its own time limits, so that dropping it is not needed.
-    pub async fn run(self) -> Ended {
-        let ended = if self.doubt_edns { self.without_edns_first().await } else { self.with(self.form()).await };
+impl Attempt {
+    /// Runs the exchange to its end; within its own time limits, so that dropping it is not needed.
+    pub async fn run(self, form: Form) -> Ended {
+        let ended = self.with(form).await;
         if let Some(reason) = ended.error_reason()
             && self.shared.settings.counted
         {
@@ -96,15 +78,9 @@ impl Attempt<'_> {
         ended
     }
 
-    fn form(&self) -> Form {
-        let mut form = self.shared.form(self.server);
-        form.edns |= self.ask.edns_required;
-        form
-    }
-
     /// Asks in this form, and in others as the answers demand.
     async fn with(&self, mut form: Form) -> Ended {
-        let mut by_stream = self.ask.tls.is_some();
+        let mut by_stream = self.ask.tls.is_some() || form.by_stream;
         let mut bad_cookie = false;
         for _ in 0..STEPS {
             let message = match self.exchange(&form, by_stream).await {
@@ -117,28 +93,15 @@ impl Attempt<'_> {
                 Rcode::BadCookie if has_cookie && !by_stream => {
                     by_stream = bad_cookie;
                     bad_cookie = true;
-                    form.cookie = self.shared.form(self.server).cookie;
+                    form.cookie = self.shared.form(self.server, &self.ask).cookie;
                 }
                 // It knows EDNS: then it is the cookie that it does not understand.
                 Rcode::FormErr if has_cookie && message.edns.is_some() => {
                     form.cookie = None;
-                    self.shared.table.lock().cookies_break(self.server, self.shared.clock.instant());
-                }
-                // RFC 6891 §7.
-                Rcode::FormErr | Rcode::NotImp | Rcode::BadVers if form.edns && !self.ask.edns_required => {
-                    form.edns = false;
-                }
-                // Some servers that do not know EDNS put it this way.
-                Rcode::ServFail if form.edns && message.edns.is_none() && !self.ask.edns_required => {
-                    form.edns = false;
+                    self.breaks(Feature::Cookie, true);
                 }
                 Rcode::NoError | Rcode::NxDomain if message.truncated && !by_stream => by_stream = true,
-                Rcode::NoError | Rcode::NxDomain => {
-                    if !form.edns {
-                        self.shared.table.lock().edns_breaks(self.server, self.shared.clock.instant());
-                    }
-                    return Ended::Answer(message);
-                }
+                Rcode::NoError | Rcode::NxDomain => return self.answered(form, message, by_stream).await,
                 _ => return Ended::Answer(message),
             }
             self.postpone(by_stream);
@@ -146,33 +109,54 @@ impl Attempt<'_> {
         Ended::Malformed
     }
 
-    /// An answer without EDNS, unless one with EDNS can be had after all: lost packets look the same.
-    async fn without_edns_first(&self) -> Ended {
-        let plain = match self.exchange(&Form { edns: false, ..self.form() }, false).await {
-            Ok(message) if !message.truncated => message,
-            Ok(_) => return self.with(self.form()).await,
-            Err(ended) => return ended,
-        };
-        for patience in EDNS_AGAIN {
-            self.pace.postpone(self.shared.clock.instant() + patience + limits::RETRANSMIT_SLACK);
-            if let Ok(ended) = tokio::time::timeout(patience, self.with(self.form())).await {
-                return ended;
-            }
+    /// Takes an answer; one that denies is asked for again in plain case, unless the server is known to stand mixed case:
+    /// some deny whatever has capitals.
+    async fn answered(&self, mut form: Form, message: Arc<Message>, by_stream: bool) -> Ended {
+        if let Some((feature, said_so)) = self.left_out {
+            self.breaks(feature, said_so);
         }
-        self.shared.table.lock().edns_breaks(self.server, self.shared.clock.instant());
-        Ended::Answer(plain)
+        if is_well(&message) {
+            self.shared.table.lock().worked(self.server, &form, self.shared.clock.instant());
+            return Ended::Answer(message);
+        }
+        if !form.mixed_case || !form.doubts.case {
+            return Ended::Answer(message);
+        }
+        form.mixed_case = false;
+        self.postpone(by_stream);
+        match self.exchange(&form, by_stream).await {
+            Ok(plain) if plain.truncated => {
+                let whole = self.exchange(&form, true).await.unwrap_or(plain);
+                self.breaks(Feature::Case, true);
+                Ended::Answer(whole)
+            }
+            Ok(plain) if says_the_same(&plain, &message) => {
+                form.mixed_case = true;
+                self.shared.table.lock().worked(self.server, &form, self.shared.clock.instant());
+                Ended::Answer(message)
+            }
+            Ok(plain) if matches!(plain.rcode, Rcode::NoError | Rcode::NxDomain) => {
+                self.breaks(Feature::Case, true);
+                Ended::Answer(plain)
+            }
+            _ => Ended::Answer(message),
+        }
     }
 
-    /// Gives a further step of this try the time it needs before the question goes elsewhere.
+    fn breaks(&self, feature: Feature, said_so: bool) {
+        self.shared.table.lock().breaks(self.server, feature, said_so, self.shared.clock.instant());
+    }
+
+    /// Gives a further step of this exchange the time it needs before the question goes elsewhere.
     fn postpone(&self, by_stream: bool) {
         let now = self.shared.clock.instant();
         let timeout = self.shared.timeout(self.server);
         // A connection takes a round trip before the query can leave.
-        self.pace.postpone(now + if by_stream { timeout * 2 } else { timeout });
+        self.line.is_busy_until(now + if by_stream { timeout * 2 } else { timeout });
     }
 
     /// One query and its answer.
-    async fn exchange(&self, form: &Form, by_stream: bool) -> Result<Box<Message>, Ended> {
+    async fn exchange(&self, form: &Form, by_stream: bool) -> Result<Arc<Message>, Ended> {
         let (query, id) = self.query(form);
         let octets = query.encode(id);
         if by_stream { self.stream(&octets).await } else { self.datagram(&octets, form).await }
@@ -183,30 +167,48 @@ impl Attempt<'_> {
             Some(Cookie { client, server }) => [client, &**server].concat().into_boxed_slice(),
             None => Box::default(),
         });
-        let (id, name) = self.shared.random.id_and_name(&self.ask.name, form.mixed_case && self.ask.tls.is_none());
+        let (id, name) = self.shared.random.id_and_name(&self.ask.name, form.mixed_case);
         let Ask { rtype, recursion_desired, .. } = *self.ask;
         (Query { name, rtype, recursion_desired, edns }, id)
     }
 
-    async fn datagram(&self, query: &[u8], form: &Form) -> Result<Box<Message>, Ended> {
+    async fn datagram(&self, query: &[u8], form: &Form) -> Result<Arc<Message>, Ended> {
         self.charge("udp")?;
-        let taken: Mutex<Option<Box<Message>>> = Mutex::new(None);
+        // A wish from before this datagram is fulfilled by it.
+        let _ = self.line.again.notified().now_or_never();
+        self.line.by_datagram.store(true, Ordering::Relaxed);
+        let taken: Mutex<Option<Arc<Message>>> = Mutex::new(None);
         let (doubt, doubted) = (Mutex::new(None), Notify::new());
-        let accept = |octets: &[u8]| match self.weigh(query, form, octets) {
-            Weighed::Take(message) => {
-                *taken.lock() = message;
-                true
+        let (misfits, foreign_cookies) = (AtomicU32::new(0), AtomicU32::new(0));
+        let raise = |why: Doubt| {
+            let mut doubt = doubt.lock();
+            if doubt.is_none() || why == Doubt::Guessing {
+                *doubt = Some(why);
             }
-            Weighed::Ignore => false,
-            Weighed::Doubt(why) => {
-                doubt.lock().get_or_insert(why);
-                doubted.notify_one();
-                false
+            doubted.notify_one();
+        };
+        let accept = |octets: &[u8]| {
+            if *doubt.lock() == Some(Doubt::Guessing) {
+                return false;
             }
+            match self.weigh(query, form, octets) {
+                Weighed::Take(message) => {
+                    *taken.lock() = message;
+                    return true;
+                }
+                Weighed::Misfit => {}
+                Weighed::ForeignCookie if foreign_cookies.fetch_add(1, Ordering::Relaxed) == 0 => {}
+                Weighed::ForeignCookie => raise(Doubt::Cookie),
+                Weighed::Doubt(why) => raise(why),
+            }
+            if misfits.fetch_add(1, Ordering::Relaxed) + 1 >= limits::MISFITS_PER_EXCHANGE {
+                raise(Doubt::Guessing);
+            }
+            false
         };
         let sent = self.shared.clock.instant();
-        let patience = limits::DATAGRAM_PATIENCE.min(self.deadline.saturating_duration_since(sent));
-        let mut by_datagram = self.shared.network.udp(self.server, query, &accept, patience);
+        let mut by_datagram =
+            self.shared.network.udp(self.server, query, &accept, &self.line.again, limits::DATAGRAM_PATIENCE);
         let outcome = tokio::select! {
             biased;
             outcome = &mut by_datagram => outcome,
@@ -232,7 +234,7 @@ impl Attempt<'_> {
         by_datagram: F,
         query: &[u8],
         doubt: &Mutex<Option<Doubt>>,
-    ) -> Either<Result<Vec<u8>, NetError>, Result<Box<Message>, Ended>>
+    ) -> Either<Result<Vec<u8>, NetError>, Result<Arc<Message>, Ended>>
     where
         F: Future<Output = Result<Vec<u8>, NetError>> + Unpin,
     {
@@ -240,38 +242,54 @@ impl Attempt<'_> {
         match select(by_datagram, by_stream).await {
             Either::Left((Ok(octets), _)) => Either::Left(Ok(octets)),
             Either::Left((Err(_), by_stream)) => Either::Right(self.settled(by_stream.await, *doubt.lock())),
+            // TCP says nothing: a datagram that fits may still come, unless so many did not that none is believed.
             Either::Right((Err(ended), by_datagram)) => {
-                let _ = self.settled(Err(ended), *doubt.lock());
-                Either::Left(by_datagram.await)
+                let doubt = *doubt.lock();
+                match self.settled(Err(ended), doubt) {
+                    Err(Ended::Doubted(feature)) => {
+                        *self.line.suspect.lock() = Some(feature);
+                        match by_datagram.await {
+                            Ok(octets) => Either::Left(Ok(octets)),
+                            Err(_) => Either::Right(Err(Ended::Doubted(feature))),
+                        }
+                    }
+                    settled => Either::Right(settled),
+                }
             }
             Either::Right((message, _)) => Either::Right(self.settled(message, *doubt.lock())),
         }
     }
 
-    /// Remembers what TCP says about a doubt. Where it says nothing, the server has to do without what is in
-    /// doubt: it can be asked in no other way.
-    fn settled(&self, outcome: Result<Box<Message>, Ended>, doubt: Option<Doubt>) -> Result<Box<Message>, Ended> {
-        let now = self.shared.clock.instant();
-        let mut table = self.shared.table.lock();
-        match (&outcome, doubt) {
-            (Ok(message), Some(Doubt::Case)) if !keeps_case(message) => table.mixed_case_breaks(self.server, now),
-            (Ok(message), Some(Doubt::Cookie)) if cookie(message).is_none() => table.cookies_ended(self.server),
-            (Err(Ended::Disconnected(_)), Some(Doubt::Case)) => table.mixed_case_breaks(self.server, now),
-            (Err(Ended::Disconnected(_)), Some(Doubt::Cookie)) => table.cookies_break(self.server, now),
+    /// Remembers what TCP says about a doubt. Where it says nothing, nothing is known of the server: one forged datagram
+    /// must not turn a protection off.
+    fn settled(&self, outcome: Result<Arc<Message>, Ended>, doubt: Option<Doubt>) -> Result<Arc<Message>, Ended> {
+        let message = match (outcome, doubt) {
+            (Ok(message), _) => message,
+            (Err(Ended::Disconnected(_)), Some(Doubt::Case)) => return Err(Ended::Doubted(Feature::Case)),
+            (Err(Ended::Disconnected(_)), Some(Doubt::Cookie)) => return Err(Ended::Doubted(Feature::Cookie)),
+            // Not a fault of the server's: it is worth another try.
+            (Err(Ended::Disconnected(_)), _) => return Err(Ended::Silent(NetError::Timeout)),
+            (Err(ended), _) => return Err(ended),
+        };
+        match doubt {
+            Some(Doubt::Case) if !keeps_case(&message) => self.breaks(Feature::Case, true),
+            Some(Doubt::Cookie) => match cookie(&message) {
+                None => self.shared.table.lock().cookies_ended(self.server),
+                Some((client, _)) if !self.shared.table.lock().is_our_cookie(self.server, client) => {
+                    self.breaks(Feature::Cookie, true);
+                }
+                Some(_) => {}
+            },
             _ => {}
         }
-        // Not a fault of the server's: it is worth another try, in its new form.
-        outcome.map_err(|ended| match ended {
-            Ended::Disconnected(_) => Ended::Silent(NetError::Timeout),
-            other => other,
-        })
+        Ok(message)
     }
 
-    async fn stream(&self, query: &[u8]) -> Result<Box<Message>, Ended> {
+    async fn stream(&self, query: &[u8]) -> Result<Arc<Message>, Ended> {
         // Nobody off the path can answer here, so the case of the question matters no more.
         let accept = |octets: &[u8]| fit(query, octets) != Fit::Foreign;
-        let left = self.deadline.saturating_duration_since(self.shared.clock.instant());
-        let patience = limits::TCP_PATIENCE.min(left);
+        let patience = limits::TCP_PATIENCE;
+        self.line.by_datagram.store(false, Ordering::Relaxed);
         let octets = match &self.ask.tls {
             Some(name) => {
                 self.charge("tls")?;
@@ -285,31 +303,36 @@ impl Attempt<'_> {
         let message = Message::parse(&octets.map_err(Ended::Disconnected)?).map_err(|_| Ended::Malformed)?;
         self.shared.table.lock().answered(self.server, None);
         self.learn(&message);
-        Ok(Box::new(message))
+        Ok(Arc::new(message))
     }
 
     /// What to do with a datagram from the server's address.
     fn weigh(&self, query: &[u8], form: &Form, octets: &[u8]) -> Weighed {
         match fit(query, octets) {
-            Fit::Foreign => return Weighed::Ignore,
+            Fit::Foreign => return Weighed::Misfit,
             Fit::OtherCase => return Weighed::Doubt(Doubt::Case),
             Fit::Exact => {}
         }
         let Ok(message) = Message::parse(octets) else { return Weighed::Take(None) };
+        // Without the question only an error is an answer; BADVERS shows in the OPT record alone.
+        if message.question.is_none() && message.rcode == Rcode::NoError {
+            return Weighed::Misfit;
+        }
         match &form.cookie {
             Some(sent) if form.edns => match cookie(&message) {
                 // RFC 7873 §5.3: a cookie that is not ours marks a forgery.
-                Some((client, _)) if client != sent.client => Weighed::Ignore,
+                Some((client, _)) if client != sent.client => Weighed::ForeignCookie,
                 None if !sent.server.is_empty() => Weighed::Doubt(Doubt::Cookie),
-                _ => Weighed::Take(Some(Box::new(message))),
+                _ => Weighed::Take(Some(Arc::new(message))),
             },
-            _ => Weighed::Take(Some(Box::new(message))),
+            _ => Weighed::Take(Some(Arc::new(message))),
         }
     }
 
     /// Remembers what the message shows of the server.
     fn learn(&self, message: &Message) {
-        if message.edns.is_some() {
+        // BADVERS comes with an OPT record, and says that it is of no use.
+        if message.edns.is_some() && message.rcode != Rcode::BadVers {
             let server_cookie = cookie(message).map(|(_, server)| server).filter(|server| !server.is_empty());
             self.shared.table.lock().edns_works(self.server, server_cookie);
         }
@@ -327,15 +350,17 @@ impl Attempt<'_> {
 /// What to do with a datagram.
 enum Weighed {
     /// End the wait, with a message or with octets that are none.
-    Take(Option<Box<Message>>),
-    /// Go on waiting.
-    Ignore,
+    Take(Option<Arc<Message>>),
+    /// Not to this query: go on waiting.
+    Misfit,
+    /// With the cookie of another client: go on waiting, unless it comes again.
+    ForeignCookie,
     /// Go on waiting, and ask over TCP meanwhile.
     Doubt(Doubt),
 }
 
 impl Ended {
-    /// A label for metrics, for tries without a usable message.
+    /// A label for metrics, for exchanges without a usable message.
     fn error_reason(&self) -> Option<&'static str> {
         Some(match self {
             Self::Answer(message) => match message.rcode {
@@ -347,6 +372,7 @@ impl Ended {
                 Rcode::BadVers | Rcode::BadCookie | Rcode::Other(_) => "rcode",
             },
             Self::Malformed => "malformed",
+            Self::Doubted(_) => "timeout",
             Self::Silent(error) | Self::Disconnected(error) => match error {
                 NetError::Timeout => "timeout",
                 NetError::Refused => "connection_refused",
@@ -357,6 +383,17 @@ impl Ended {
             Self::Exceeded(_) => "budget",
         })
     }
+}
+
+/// Whether a server that breaks on capitals could not have said this: it has records, refers downward, or signs.
+fn is_well(message: &Message) -> bool {
+    let shows = |set: &RrSet| !set.sigs.is_empty() || set.rtype == RecordType::NS && !set.name.is_root();
+    !message.answer.is_empty() || message.authority.iter().any(shows)
+}
+
+/// Whether two denials deny the same.
+fn says_the_same(one: &Message, other: &Message) -> bool {
+    one.rcode == other.rcode && one.answer.is_empty() && !is_well(one)
 }
 
 /// The client's and the server's cookie in a message; options of other lengths than RFC 7873 §4 allows are none.

@@ -4,6 +4,7 @@
 //! the judge accepts. Never looks at zones, caches or signatures: that is the judge's matter.
 
 mod attempt;
+mod exchange;
 mod matching;
 mod question;
 mod random;
@@ -17,6 +18,7 @@ use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use self::exchange::Exchanges;
 use self::question::Question;
 use self::random::Random;
 use self::table::{Form, Table};
@@ -125,7 +127,9 @@ impl Exchanger {
 
     fn with_random(network: Arc<dyn Network>, clock: Clock, settings: &Settings, random: Random) -> Self {
         let (table, probes) = (Mutex::default(), Arc::new(Semaphore::new(limits::PROBES_IN_FLIGHT)));
-        Self { shared: Arc::new(Shared { network, clock, settings: settings.clone(), table, random, probes }) }
+        let exchanges = Exchanges::default();
+        let settings = settings.clone();
+        Self { shared: Arc::new(Shared { network, clock, settings, table, random, probes, exchanges }) }
     }
 
     /// The network that it asks over.
@@ -145,11 +149,17 @@ impl Exchanger {
         zone: &Name,
         servers: &[SocketAddr],
         question: &Ask,
-        budget: &Budget,
+        budget: &Arc<Budget>,
         deadline: Instant,
         judge: Judge<'_>,
     ) -> Result<Reply, AskError> {
-        Question { shared: &self.shared, zone, ask: question, budget, deadline, judge }.run(servers).await
+        let ask = &Arc::new(question.clone());
+        Question { shared: &self.shared, zone, ask, budget, deadline, judge }.run(servers).await
+    }
+
+    /// Has what is open of this question sent once more, if that was long ago: somebody new waits for it.
+    pub fn send_again(&self, name: &Name, rtype: RecordType, budget: &Budget) {
+        self.shared.exchanges.send_again(&self.shared, name, u16::from(rtype), budget);
     }
 }
 
@@ -163,13 +173,21 @@ struct Shared {
     random: Random,
     /// Bounds the probes of silent servers.
     probes: Arc<Semaphore>,
+    exchanges: Exchanges,
 }
 
 impl Shared {
-    fn form(&self, server: SocketAddr) -> Form {
+    /// How to ask `server` this.
+    fn form(&self, server: SocketAddr, ask: &Ask) -> Form {
         let now = self.clock.instant();
         let fresh = self.random.cookie();
-        self.table.lock().form(server, fresh, self.settings.case_randomisation, now)
+        // A forwarder was named by the operator, and may not be fit for it; TLS needs none of it.
+        let mixed_case = self.settings.case_randomisation && !ask.recursion_desired && ask.tls.is_none();
+        let mut form = self.table.lock().form(server, fresh, mixed_case, now);
+        if ask.edns_required {
+            (form.edns, form.doubts.edns) = (true, false);
+        }
+        form
     }
 
     fn timeout(&self, server: SocketAddr) -> Duration {

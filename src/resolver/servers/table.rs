@@ -41,6 +41,35 @@ const LAME_FOR: Duration = Duration::from_secs(120);
 const LAME_ZONES: usize = 8;
 /// How long a server is asked without what broke (EDNS, cookies, 0x20).
 const BROKEN_FOR: Duration = Duration::from_secs(900);
+/// How long it counts that a server did well with mixed case or cookies. It may be replaced by another.
+const WORKS_FOR: Duration = Duration::from_secs(3_600);
+/// Questions that a server must have answered only without mixed case (or cookies), after silence, before it is asked
+/// without from the start: one forged datagram, or a few lost ones, turn no protection off.
+const TIMES_BROKEN: u8 = 3;
+/// How long a server that answered over TCP alone is asked over TCP from the start.
+const STREAM_FOR: Duration = Duration::from_secs(900);
+
+/// A part of a query that some servers cannot stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    /// Random case of letters (0x20).
+    Case,
+    /// A cookie (RFC 7873).
+    Cookie,
+    /// The OPT record (RFC 6891).
+    Edns,
+}
+
+/// Of what is in a query: what the server has not been seen to do well with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubts {
+    /// Mixed case.
+    pub case: bool,
+    /// The cookie.
+    pub cookie: bool,
+    /// The OPT record.
+    pub edns: bool,
+}
 
 /// How to ask a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +80,35 @@ pub(super) struct Form {
     pub cookie: Option<Cookie>,
     /// Randomise the case of the name.
     pub mixed_case: bool,
+    /// Ask over TCP: datagrams do not reach it, or not us.
+    pub by_stream: bool,
+    /// What may break the server.
+    pub doubts: Doubts,
+}
+
+impl Form {
+    /// The same without a part.
+    pub fn without(mut self, feature: Feature) -> Self {
+        match feature {
+            Feature::Case => self.mixed_case = false,
+            Feature::Cookie => self.cookie = None,
+            Feature::Edns => (self.edns, self.cookie) = (false, None),
+        }
+        self.doubts.case &= self.mixed_case;
+        self.doubts.cookie &= self.cookie.is_some();
+        self.doubts.edns &= self.edns;
+        self
+    }
+
+    /// What to leave out next, where the server may break on something: `suspect` first, then mixed case, the cookie, and
+    /// EDNS last, without which there are no signatures.
+    pub fn next_doubt(&self, suspect: Option<Feature>) -> Option<Feature> {
+        let Doubts { case, cookie, edns } = self.doubts;
+        let doubted = [(Feature::Case, case), (Feature::Cookie, cookie), (Feature::Edns, edns)];
+        let mut doubted = doubted.into_iter().filter_map(|(feature, doubted)| doubted.then_some(feature));
+        let first = doubted.next()?;
+        Some(suspect.filter(|suspect| doubted.any(|other| other == *suspect)).unwrap_or(first))
+    }
 }
 
 /// A cookie pair (RFC 7873 §4): ours, and the server's (empty until it gave one).
@@ -97,6 +155,13 @@ struct Entry {
     no_edns_until: Option<Instant>,
     no_cookie_until: Option<Instant>,
     no_mixed_case_until: Option<Instant>,
+    /// It has answered a question in mixed case well; likewise one with a cookie.
+    mixed_case_works_until: Option<Instant>,
+    cookies_work_until: Option<Instant>,
+    /// Questions in a row that it answered only without.
+    broken_by_case: u8,
+    broken_by_cookies: u8,
+    by_stream_until: Option<Instant>,
     lame: Vec<(Name, Instant)>,
 }
 
@@ -169,6 +234,11 @@ impl Entry {
             no_edns_until: None,
             no_cookie_until: None,
             no_mixed_case_until: None,
+            mixed_case_works_until: None,
+            cookies_work_until: None,
+            broken_by_case: 0,
+            broken_by_cookies: 0,
+            by_stream_until: None,
             lame: Vec::new(),
         }
     }
@@ -208,12 +278,65 @@ impl Table {
     /// How to ask `server` now. `fresh` is its client cookie, should none be known.
     pub fn form(&mut self, server: SocketAddr, fresh: [u8; 8], mixed_case: bool, now: Instant) -> Form {
         let entry = self.entry(server, fresh, now);
-        let broken = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let edns = !lasts(entry.no_edns_until);
         let cookie = Cookie { client: entry.client_cookie, server: entry.server_cookie.clone() };
-        Form {
-            edns: !broken(entry.no_edns_until),
-            cookie: (!broken(entry.no_cookie_until)).then_some(cookie),
-            mixed_case: mixed_case && !broken(entry.no_mixed_case_until),
+        let cookie = (edns && !lasts(entry.no_cookie_until)).then_some(cookie);
+        let mixed_case = mixed_case && !lasts(entry.no_mixed_case_until);
+        let doubts = Doubts {
+            case: mixed_case && !lasts(entry.mixed_case_works_until),
+            cookie: cookie.is_some() && !lasts(entry.cookies_work_until),
+            edns: edns && !entry.edns_seen,
+        };
+        Form { edns, cookie, mixed_case, by_stream: lasts(entry.by_stream_until), doubts }
+    }
+
+    /// The server answered well when it was asked in this form.
+    pub fn worked(&mut self, server: SocketAddr, form: &Form, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            if form.mixed_case {
+                (entry.mixed_case_works_until, entry.broken_by_case) = (Some(now + WORKS_FOR), 0);
+            }
+            if form.edns && form.cookie.is_some() {
+                (entry.cookies_work_until, entry.broken_by_cookies) = (Some(now + WORKS_FOR), 0);
+            }
+        }
+    }
+
+    /// The server answered, and only without this. `said_so`: with it, it answered with an error; else it was silent, as a
+    /// network that loses packets is, too. Forgotten after a while: a zone that becomes signed needs EDNS.
+    pub fn breaks(&mut self, server: SocketAddr, feature: Feature, said_so: bool, now: Instant) {
+        let Some(entry) = self.servers.get_mut(&server) else { return };
+        let until = Some(now + BROKEN_FOR);
+        let is_sure = |times: &mut u8| {
+            *times = times.saturating_add(1);
+            said_so || *times >= TIMES_BROKEN
+        };
+        match feature {
+            Feature::Case => {
+                if is_sure(&mut entry.broken_by_case) {
+                    (entry.no_mixed_case_until, entry.mixed_case_works_until) = (until, None);
+                }
+            }
+            Feature::Cookie => {
+                if is_sure(&mut entry.broken_by_cookies) {
+                    (entry.no_cookie_until, entry.cookies_work_until) = (until, None);
+                    entry.server_cookie = Box::default();
+                }
+            }
+            Feature::Edns => entry.no_edns_until = until,
+        }
+    }
+
+    /// Whether this is the client cookie that the server gets from us.
+    pub fn is_our_cookie(&self, server: SocketAddr, client: [u8; 8]) -> bool {
+        self.servers.get(&server).is_some_and(|entry| entry.client_cookie == client)
+    }
+
+    /// The server answered over TCP, and to no datagram.
+    pub fn datagrams_get_lost(&mut self, server: SocketAddr, now: Instant) {
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.by_stream_until = Some(now + STREAM_FOR);
         }
     }
 
@@ -284,37 +407,10 @@ impl Table {
         }
     }
 
-    /// True once the server has answered with EDNS: its silence then has other reasons.
-    pub fn edns_seen(&self, server: SocketAddr) -> bool {
-        self.servers.get(&server).is_some_and(|entry| entry.edns_seen)
-    }
-
-    /// The server answers only without EDNS. Forgotten after a while: a zone that becomes signed needs it.
-    pub fn edns_breaks(&mut self, server: SocketAddr, now: Instant) {
-        if let Some(entry) = self.servers.get_mut(&server) {
-            entry.no_edns_until = Some(now + BROKEN_FOR);
-        }
-    }
-
-    /// The server answers only without cookies.
-    pub fn cookies_break(&mut self, server: SocketAddr, now: Instant) {
-        if let Some(entry) = self.servers.get_mut(&server) {
-            entry.no_cookie_until = Some(now + BROKEN_FOR);
-            entry.server_cookie = Box::default();
-        }
-    }
-
     /// The server stopped sending cookies, as it said over TCP.
     pub fn cookies_ended(&mut self, server: SocketAddr) {
         if let Some(entry) = self.servers.get_mut(&server) {
             entry.server_cookie = Box::default();
-        }
-    }
-
-    /// The server does not keep the case of the question, as it showed over TCP.
-    pub fn mixed_case_breaks(&mut self, server: SocketAddr, now: Instant) {
-        if let Some(entry) = self.servers.get_mut(&server) {
-            entry.no_mixed_case_until = Some(now + BROKEN_FOR);
         }
     }
 

@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::Notify;
 
 use self::stream::Connections;
 use self::udp::Datagrams;
@@ -39,12 +42,15 @@ pub enum NetError {
 /// The network as the engine sees it: real sockets, or a scripted world in tests.
 pub trait Network: Send + Sync + 'static {
     /// Sends one datagram from a fresh random source port and waits for the first answer from that very
-    /// address that `accept` takes.
+    /// address that `accept` takes. At each sign from `again` the same datagram leaves from the same port once more: a
+    /// second question from another port would double what a forger may guess (RFC 5452 §5). `timeout` counts from when
+    /// the datagram was last sent.
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
         query: &'a [u8],
         accept: Accept<'a>,
+        again: &'a Notify,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>>;
 
@@ -69,6 +75,25 @@ pub trait Network: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
         let _ = (server, name, query, accept, timeout);
         Box::pin(std::future::ready(Err(NetError::Unreachable)))
+    }
+}
+
+/// What [`Network::udp`] is made of where there are no sockets: `send` is one datagram and the wait for its answer; all
+/// that were sent are waited for, and the first answer counts.
+pub async fn sent_again_at<F>(again: &Notify, send: impl Fn() -> F) -> Result<Vec<u8>, NetError>
+where
+    F: Future<Output = Result<Vec<u8>, NetError>> + Send,
+{
+    let mut sent = FuturesUnordered::from_iter([send()]);
+    loop {
+        tokio::select! {
+            biased;
+            Some(outcome) = sent.next() => match outcome {
+                Err(NetError::Timeout) if !sent.is_empty() => {}
+                outcome => return outcome,
+            },
+            () = again.notified() => sent.push(send()),
+        }
     }
 }
 
@@ -102,9 +127,10 @@ impl Network for SystemNetwork {
         server: SocketAddr,
         query: &'a [u8],
         accept: Accept<'a>,
+        again: &'a Notify,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.datagrams.exchange(server, query, accept, timeout))
+        Box::pin(self.datagrams.exchange(server, query, accept, again, timeout))
     }
 
     fn tcp<'a>(

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::{Accept, NetError};
@@ -36,6 +37,7 @@ impl Datagrams {
         server: SocketAddr,
         query: &[u8],
         accept: Accept<'_>,
+        again: &Notify,
         patience: Duration,
     ) -> Result<Vec<u8>, NetError> {
         let _permit = timeout(patience, self.sockets.acquire())
@@ -46,7 +48,15 @@ impl Datagrams {
         // Connected: the kernel drops what comes from elsewhere and reports refusals by ICMP.
         socket.connect(server).await.map_err(|error| net_error(&error))?;
         socket.send(query).await.map_err(|error| net_error(&error))?;
-        timeout(patience, receive(&socket, accept)).await.map_err(|_| NetError::Timeout)?
+        let mut answer = pin!(receive(&socket, accept));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = again.notified() => socket.send(query).await.map(drop).map_err(|error| net_error(&error))?,
+                () = tokio::time::sleep(patience) => return Err(NetError::Timeout),
+            }
+        }
     }
 }
 
@@ -132,16 +142,36 @@ mod tests {
             buffer[..length].to_vec()
         });
         let accept = |octets: &[u8]| octets.starts_with(b"right");
-        let answer = Datagrams::new().exchange(address, b"question", &accept, Duration::from_secs(30)).await;
+        let answer =
+            Datagrams::new().exchange(address, b"question", &accept, &Notify::new(), Duration::from_secs(30)).await;
         assert_eq!(answer.as_deref(), Ok(&b"right"[..]));
         assert_eq!(answering.await.expect("the server ran"), b"question");
+    }
+
+    #[tokio::test]
+    async fn a_datagram_that_is_sent_again_leaves_from_the_same_port() {
+        let (socket, address) = server().await;
+        let again = Notify::new();
+        again.notify_one();
+        let answering = async {
+            let mut buffer = [0; 64];
+            let (_, first) = socket.recv_from(&mut buffer).await.expect("the first");
+            let (length, second) = socket.recv_from(&mut buffer).await.expect("the second");
+            assert_eq!((first, &buffer[..length]), (second, &b"question"[..]));
+            socket.send_to(b"answer", second).await.expect("sent");
+        };
+        let datagrams = Datagrams::new();
+        let exchange = datagrams.exchange(address, b"question", &|_| true, &again, Duration::from_secs(30));
+        let (answer, ()) = tokio::join!(exchange, answering);
+        assert_eq!(answer.as_deref(), Ok(&b"answer"[..]));
     }
 
     #[tokio::test]
     async fn a_closed_port_is_refused_at_once() {
         let (socket, address) = server().await;
         drop(socket);
-        let answer = Datagrams::new().exchange(address, b"question", &|_| true, Duration::from_secs(30)).await;
+        let answer =
+            Datagrams::new().exchange(address, b"question", &|_| true, &Notify::new(), Duration::from_secs(30)).await;
         assert_eq!(answer, Err(NetError::Refused));
     }
 

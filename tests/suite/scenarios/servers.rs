@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use postseal::dns::BoxFuture;
 use postseal::resolver::message::{Message, Question};
 use postseal::resolver::rrset::read_name;
-use postseal::resolver::transport::{Accept, NetError, Network};
+use postseal::resolver::transport::{Accept, NetError, Network, sent_again_at};
+use tokio::sync::Notify;
 
 use super::records::TextRecord;
 use super::script::{Entry, Range, Script};
@@ -363,9 +364,10 @@ impl Network for ScriptedServers {
         server: SocketAddr,
         query: &'a [u8],
         accept: Accept<'a>,
+        again: &'a Notify,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.exchange(server, query, accept, timeout))
+        Box::pin(sent_again_at(again, move || self.exchange(server, query, accept, timeout)))
     }
 
     fn tcp<'a>(

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postseal::dns::BoxFuture;
-use postseal::resolver::transport::{Accept, NetError, Network};
+use postseal::resolver::transport::{Accept, NetError, Network, sent_again_at};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::wire::Question;
@@ -126,10 +127,13 @@ impl Network for MemoryNetwork {
         server: SocketAddr,
         query: &'a [u8],
         accept: Accept<'a>,
+        again: &'a Notify,
         limit: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        let exchange = self.datagram(server, query, accept);
-        Box::pin(async move { timeout(limit, exchange).await.unwrap_or(Err(NetError::Timeout)) })
+        let send = move || async move {
+            timeout(limit, self.datagram(server, query, accept)).await.unwrap_or(Err(NetError::Timeout))
+        };
+        Box::pin(sent_again_at(again, send))
     }
 
     fn tcp<'a>(

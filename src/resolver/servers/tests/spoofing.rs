@@ -11,7 +11,8 @@ const SERVER_COOKIE: [u8; 16] = [7; 16];
 /// A good answer with the query's client cookie and this server cookie.
 fn with_cookie(seen: &Seen, code: u8, extended: u8, server: &[u8]) -> Vec<u8> {
     let client = seen.cookie().first_chunk::<8>().copied().expect("a client cookie");
-    seen.with_opt(seen.answer(code), extended, &[&client, server].concat())
+    let answer = if code == 0 { seen.records() } else { seen.answer(code) };
+    seen.with_opt(answer, extended, &[&client, server].concat())
 }
 
 #[tokio::test(start_paused = true)]

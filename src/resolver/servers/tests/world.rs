@@ -9,6 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Instant};
 use crate::dns::BoxFuture;
@@ -16,7 +17,7 @@ use crate::resolver::budget::Budget;
 use crate::resolver::message::{Message, OPTION_COOKIE, Rcode};
 use crate::resolver::servers::{Ask, AskError, Exchanger, Judgement, Rejection, Reply};
 use crate::resolver::settings::Settings;
-use crate::resolver::transport::{Accept, NetError, Network};
+use crate::resolver::transport::{Accept, NetError, Network, sent_again_at};
 
 /// A query as a server sees it.
 pub struct Seen {
@@ -54,9 +55,17 @@ impl Seen {
         octets
     }
 
-    /// An answer as a healthy server gives it.
+    /// An answer as a healthy server gives it: with a record.
     pub fn good(&self) -> Vec<u8> {
-        if self.edns() { self.with_opt(self.answer(0), 0, &[]) } else { self.answer(0) }
+        if self.edns() { self.with_opt(self.records(), 0, &[]) } else { self.records() }
+    }
+
+    /// An answer with one MX record, `10 .`.
+    pub fn records(&self) -> Vec<u8> {
+        let mut octets = self.answer(0);
+        octets[7] = 1;
+        octets.extend_from_slice(&[0xc0, 12, 0, 15, 0, 1, 0, 0, 0, 60, 0, 3, 0, 10, 0]);
+        octets
     }
 
     pub fn edns(&self) -> bool {
@@ -195,9 +204,10 @@ impl Network for World {
         server: SocketAddr,
         query: &'a [u8],
         accept: Accept<'a>,
+        again: &'a Notify,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.exchange(server, query, accept, timeout, false))
+        Box::pin(sent_again_at(again, move || self.exchange(server, query, accept, timeout, false)))
     }
 
     fn tcp<'a>(
@@ -223,14 +233,14 @@ pub fn address(text: &str) -> SocketAddr {
 
 /// Asks these servers about `name`; accepts NOERROR and NXDOMAIN, rejects the rest by its code.
 pub async fn ask(exchanger: &Exchanger, servers: &[&str], question: &Ask) -> Result<Reply, AskError> {
-    ask_with(exchanger, servers, question, &Budget::default()).await
+    ask_with(exchanger, servers, question, &Arc::default()).await
 }
 
 pub async fn ask_with(
     exchanger: &Exchanger,
     servers: &[&str],
     question: &Ask,
-    budget: &Budget,
+    budget: &Arc<Budget>,
 ) -> Result<Reply, AskError> {
     let servers: Vec<SocketAddr> = servers.iter().map(|server| address(server)).collect();
     let judge = |message: &Message, _: SocketAddr| match message.rcode {
