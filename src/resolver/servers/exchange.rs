@@ -251,10 +251,4 @@ impl Exchanges {
             }
         }
     }
-
-    /// How many are open.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        self.open.lock().values().map(Vec::len).sum()
-    }
 }

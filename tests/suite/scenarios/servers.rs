@@ -428,7 +428,7 @@ SCENARIO_END
         let name = Name::from_str(name).expect("a name");
         let query = Query { name, rtype, recursion_desired: false, edns: Some(Box::default()) }.encode(7);
         let server = SocketAddr::new(address.parse().expect("an address"), 53);
-        let octets = servers.udp(server, &query, &|_| true, Duration::from_secs(1)).await?;
+        let octets = servers.udp(server, &query, &|_| true, &Notify::new(), Duration::from_secs(1)).await?;
         Ok(Message::parse(&octets).expect("a message"))
     }
 
