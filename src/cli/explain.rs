@@ -13,6 +13,7 @@ use crate::config::{Config, Environment, Sources};
 use crate::control::client::{ClientError, encode};
 use crate::control::explanations::{Explanation, Style, Verdict, Whose, render};
 use crate::daemon::{self, Parts};
+use crate::telemetry::clean::clean_json;
 
 /// Explain the policy of one next hop.
 ///
@@ -49,7 +50,7 @@ impl Explain {
         };
         let text = if self.json {
             match serde_json::to_string_pretty(&explanation) {
-                Ok(text) => text + "\n",
+                Ok(text) => clean_json(&text).into_owned() + "\n",
                 Err(error) => return fail(error),
             }
         } else {

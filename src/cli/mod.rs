@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Environment, Sources};
+use crate::telemetry::clean::clean_lines;
 
 /// TLS policies for Postfix from DANE and MTA-STS, with its own validating recursive resolver.
 #[derive(Debug, Parser)]
@@ -92,7 +93,7 @@ fn key_value(text: &str) -> Result<(String, String), &'static str> {
 
 /// Says on standard error what went wrong.
 fn fail(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("postseal: {error}");
+    eprintln!("postseal: {}", clean_lines(&error.to_string()));
     ExitCode::FAILURE
 }
 

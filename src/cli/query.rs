@@ -16,6 +16,7 @@ use crate::control::report::{Branch, Report, examine};
 use crate::daemon::{self, Parts};
 use crate::names::NextHop;
 use crate::socketmap::client;
+use crate::telemetry::clean::{clean, clean_json, clean_lines};
 
 /// The port of `socketmap.listen` unless configured.
 const PORT: u16 = 8642;
@@ -53,10 +54,10 @@ impl Query {
         }
         match self.report(sources) {
             Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
-                Ok(text) => print(&(text + "\n")),
+                Ok(text) => print(&(clean_json(&text).into_owned() + "\n")),
                 Err(error) => fail(error),
             },
-            Ok(report) => print(&block(&report)),
+            Ok(report) => print(&clean_lines(&block(&report))),
             Err(message) => fail(message),
         }
     }
@@ -69,7 +70,7 @@ impl Query {
         };
         match runtime.block_on(client::ask(server, &self.map, &self.domain)) {
             Ok(reply) if reply.starts_with("OK ") || reply.starts_with("NOTFOUND ") => {
-                print(&format!("{}\n", reply.trim_end()))
+                print(&format!("{}\n", clean(reply.trim_end())))
             }
             Ok(reply) => fail(reply.trim_end()),
             Err(error) => fail(format!("{server}: {error}")),

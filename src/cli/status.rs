@@ -11,6 +11,7 @@ use crate::clock::UnixTime;
 use crate::config::{Config, Sources};
 use crate::control::client::ask;
 use crate::control::status::{Anchor, Failing, InsecureZone, SharedStoreStatus, SlowZone, Status, size, span};
+use crate::telemetry::clean::clean_lines;
 
 /// How the running daemon is.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ impl Show {
         };
         match serde_json::from_str::<Status>(&response.body) {
             Ok(_) if self.json => print(&response.body),
-            Ok(status) => print(&block(&status)),
+            Ok(status) => print(&clean_lines(&block(&status))),
             Err(error) => fail(error),
         }
     }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::MapOptions;
 use crate::http::{Head, Text, parameter};
 use crate::names::NextHop;
+use crate::telemetry::clean::clean_json;
 
 /// Answers one request.
 pub(super) async fn respond<O: Operations>(operations: &O, clock: &Clock, head: &Head, caller: Caller) -> Text {
@@ -96,7 +97,10 @@ fn usual_map<O: Operations>(operations: &O) -> MapOptions {
 /// A JSON response.
 pub(super) fn json(value: &impl Serialize) -> Text {
     match serde_json::to_string(value) {
-        Ok(body) => Text { status: StatusCode::OK, media_type: "application/json", body: body + "\n" },
+        Ok(body) => {
+            let body = clean_json(&body).into_owned() + "\n";
+            Text { status: StatusCode::OK, media_type: "application/json", body }
+        }
         Err(error) => Text::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

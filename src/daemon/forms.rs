@@ -13,6 +13,7 @@ use crate::control::purge::Purge;
 use crate::control::{listing, report};
 use crate::names::NextHop;
 use crate::socketmap::{Answer, Peer, Reply, Request};
+use crate::telemetry::clean::clean_json;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ fn json(key: &[u8], shared: Arc<Shared>, map: MapOptions) -> Answer {
 
 fn plain_json(value: &impl serde::Serialize) -> Reply {
     match serde_json::to_string(value) {
-        Ok(text) => Reply::plain(Bytes::from(text + "\n"), false),
+        Ok(text) => Reply::plain(Bytes::from(clean_json(&text).into_owned() + "\n"), false),
         Err(error) => Reply::temporary(&error.to_string()),
     }
 }

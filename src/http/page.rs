@@ -9,6 +9,7 @@ use ring::digest;
 
 use super::status::{Anchor, Failing, InsecureZone, Listening, SlowZone, Status, size, span};
 use crate::clock::UnixTime;
+use crate::telemetry::clean::clean;
 
 /// The page with places for the status.
 const TEMPLATE: &str = include_str!("page.html");
@@ -179,10 +180,10 @@ fn table<T>(
     out.push_str("</tbody></table></div></section>");
 }
 
-/// Text as HTML, in elements and in quoted attributes.
+/// Text as HTML, in elements and in quoted attributes; it may come from anywhere.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in clean(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -217,6 +218,14 @@ mod tests {
         let page = render(&status, true);
         assert!(!page.contains("<script>alert") && !page.contains("alert('1')"), "{page}");
         assert_eq!(page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;").count(), 11);
+    }
+
+    #[test]
+    fn nothing_on_the_page_turns_its_reading_direction_around() {
+        let zone = "slow\u{202e}.example\u{1b}\u{85}".to_owned();
+        let page =
+            render(&Status { slow_zones: vec![SlowZone { zone, ..SlowZone::default() }], ..Status::default() }, true);
+        assert!(page.contains("slow?.example? ") && !page.contains(['\u{202e}', '\u{1b}', '\u{85}']), "{page}");
     }
 
     #[test]

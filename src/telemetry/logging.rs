@@ -1,15 +1,20 @@
 //! Log output: text for people or one JSON object a line, on standard error, at a level that can be changed.
 
+use std::fmt::Debug;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
+use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+use super::clean::{CleanJson, clean};
 
 /// Changes the level of a running process.
 #[derive(Clone, Debug)]
@@ -91,18 +96,34 @@ fn priority(level: Level) -> u8 {
     }
 }
 
+/// One field of a line: what it holds may come from anywhere.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let text = format!("{value:?}");
+    let text = clean(&text);
+    match (field.name(), writer.has_ansi_escapes()) {
+        ("message", _) => write!(writer, "{text}"),
+        (name, true) => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{text}"),
+        (name, false) => write!(writer, "{name}={text}"),
+    }
+}
+
 /// Sets logging up for the whole process.
 pub fn set_up(level: LevelFilter, json: bool) -> Result<LogLevelHandle, AlreadySetUp> {
     let (filter, handle) = reload::Layer::new(level);
     let reader = Reader::of_this_process();
     let output = fmt::layer().with_writer(std::io::stderr).with_ansi(reader == Reader::Terminal);
+    let clean_json = || CleanJson(std::io::stderr());
+    let text = || debug_fn(write_field).delimited(" ");
     let output = match (json, reader) {
-        (false, Reader::Terminal | Reader::Plain) => output.boxed(),
-        (false, Reader::Journal) => output.event_format(WithPriority(fmt::format().without_time())).boxed(),
-        (true, Reader::Terminal | Reader::Plain) => output.json().flatten_event(true).boxed(),
+        (false, Reader::Terminal | Reader::Plain) => output.fmt_fields(text()).boxed(),
+        (false, Reader::Journal) => {
+            output.fmt_fields(text()).event_format(WithPriority(fmt::format().without_time())).boxed()
+        }
+        (true, Reader::Terminal | Reader::Plain) => output.json().flatten_event(true).with_writer(clean_json).boxed(),
         // Those who read JSON out of the journal find the time where it always is.
         (true, Reader::Journal) => {
-            output.json().map_event_format(|format| WithPriority(format.flatten_event(true))).boxed()
+            let output = output.json().map_event_format(|format| WithPriority(format.flatten_event(true)));
+            output.with_writer(clean_json).boxed()
         }
     };
     // The filter sits next to the registry, so that what it refuses costs nothing further up.

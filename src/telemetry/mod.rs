@@ -3,6 +3,7 @@
 //! In: a level, a format, what the program counts. Out: log lines on standard error, a page for Prometheus.
 //! Never decides anything, never puts a domain into a label.
 
+pub mod clean;
 pub mod exporter;
 mod histograms;
 pub mod logging;

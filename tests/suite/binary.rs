@@ -90,6 +90,16 @@ impl Daemon {
         self.wait_for_line(message)["address"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits for a log line, of whatever format, with this in it.
+    pub(super) fn wait_for_text(&mut self, part: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).expect("log"), 0, "ended before \"{part}\"");
+        }
+        line
+    }
+
     /// Waits for a log line with this message.
     pub(super) fn wait_for_line(&mut self, message: &str) -> serde_json::Value {
         let mut line = String::new();

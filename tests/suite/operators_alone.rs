@@ -118,6 +118,52 @@ fn every_purge_and_every_listing_is_logged_with_who_asked() {
     assert!(daemon.stop().0);
 }
 
+/// A server that answers everything with this error.
+fn redis_that_says(error: &'static str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut part = [0; 4096];
+            while stream.read(&mut part).is_ok_and(|count| count > 0) {
+                if stream.write_all(format!("-ERR {error}\r\n").repeat(8).as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_redis_says_reaches_log_and_status_without_anything_that_steers_a_terminal() {
+    let address = redis_that_says("\u{1b}]0;owned\u{7}\u{1b}[31mno\u{9b}32m \u{202e}desrever\u{2066} \u{7f}end");
+    for format in ["text", "json"] {
+        let config = CONFIG.replace("format = \"json\"", &format!("format = \"{format}\""));
+        let directory = directory_with(&format!("{config}\n[store]\nshared = \"redis://{address}\"\n"));
+        let mut daemon = Daemon::start_in(directory);
+        let line = daemon.wait_for_text("desrever");
+        let status = loop {
+            let output = run(daemon.directory.path(), &["status", "--json"]);
+            let text = String::from_utf8(output.stdout).expect("text");
+            if text.contains("desrever") {
+                break text;
+            }
+        };
+        let people = String::from_utf8(run(daemon.directory.path(), &["status"]).stdout).expect("text");
+        let parsed: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let error = parsed["shared_store"]["error"].as_str().expect("an error").to_owned();
+        for (what, text) in [("log", line.trim_end()), ("status", &error), ("status for people", &people)] {
+            let lines_of_ours = |character: &char| what == "status for people" && *character == '\n';
+            let bad = text.chars().filter(|character| !lines_of_ours(character));
+            let bad: Vec<char> = bad.filter(|c| c.is_control() || ('\u{200e}'..='\u{2069}').contains(c)).collect();
+            assert!(bad.is_empty(), "{format}, {what}: {text:?}");
+            assert!(!text.contains("\\u00"), "{format}, {what}: {text:?}");
+        }
+        assert!(daemon.stop().0);
+    }
+}
+
 #[test]
 fn purge_without_a_name_asks_for_all_and_erases_nothing() {
     let mut daemon = Daemon::start();

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::telemetry::clean::clean;
+
 /// How text is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -74,6 +76,7 @@ impl Node {
         let mut begun = false;
         out.push_str(first);
         for (word, in_head) in words.filter(|(word, _)| !word.is_empty()) {
+            let word = clean(word); // most of it is what servers said
             let length = word.chars().count();
             if begun && style.width.is_some_and(|width| column + 1 + length > width) {
                 out.push('\n');
@@ -88,7 +91,7 @@ impl Node {
             match self.tone.code().filter(|_| in_head && style.colour) {
                 // Writing into a String cannot fail.
                 Some(code) => _ = write!(out, "\x1b[{code}m{word}\x1b[0m"),
-                None => out.push_str(word),
+                None => out.push_str(&word),
             }
         }
         out.push('\n');
@@ -135,6 +138,12 @@ mod tests {
         assert_eq!(narrow, expected);
         // A word that does not fit anywhere stands alone, whole.
         assert!(sample().render(Style { width: Some(1), colour: false }).contains("mx.example.com\n"));
+    }
+
+    #[test]
+    fn what_servers_say_steers_nothing() {
+        let banner = Node::new("220 \u{1b}]0;title\u{7}", Tone::Bad, "a\r\nb\u{9b}31m\u{202e}c\u{2066}");
+        assert_eq!(banner.render(Style::default()), "220 ?]0;title? a  b?31m?c?\n");
     }
 
     #[test]
