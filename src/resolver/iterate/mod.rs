@@ -199,7 +199,11 @@ impl Core {
         if matches!(error.cause, Cause::Budget(_)) {
             return Err(error);
         }
-        self.zones.forget(zone);
+        // Where this lookup left servers out itself, for what one zone below answered, the cut is as good as ever: others
+        // go on with it, unless the parent says otherwise now.
+        if !self.at_hand(zone).iter().any(|server| excluded.contains(server)) {
+            self.zones.forget(zone);
+        }
         excluded.push(source);
         *went_back = Some((Arc::clone(zone), error));
         Ok(Arc::clone(parent))

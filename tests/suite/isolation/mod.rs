@@ -2,6 +2,7 @@
 
 mod connections;
 mod cuts;
+mod denials;
 mod explanations;
 mod forward_zones;
 mod glances;
