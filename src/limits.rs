@@ -83,12 +83,19 @@ pub const SERVERS_REMEMBERED: usize = 20_000;
 pub const PROBES_IN_FLIGHT: usize = 32;
 /// UDP sockets towards servers at once; each takes a descriptor and a port.
 pub const UPSTREAM_UDP_SOCKETS: usize = 4_096;
+/// Of them towards one address: with answers within 20 ms that is 12,000 questions a second.
+pub const UPSTREAM_UDP_SOCKETS_PER_SERVER: usize = 256;
+/// How long an exchange has its socket or connection for itself where places are short; then whoever waits for one gets
+/// that which has gone longest without use. Most servers answer by then, and the question to the others goes out again.
+pub const PLACE_HELD: Duration = Duration::from_millis(150);
 /// Open files that all limits together can need, generously: the soft limit is raised to it.
 pub const DESCRIPTORS: u64 = 16_384;
-/// Datagrams larger than this are cut off, and so malformed: three times what we announce.
+/// Datagrams to our DNS listener that are larger are cut off, and so malformed.
 pub const UDP_RECEIVE_BYTES: usize = 4_096;
 /// TCP connections towards servers at once.
-pub const UPSTREAM_TCP_CONNECTIONS: usize = 256;
+pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
+/// Of them towards one address: one is enough, and forwarders may share an address under several names (TLS).
+pub const UPSTREAM_TCP_CONNECTIONS_PER_SERVER: usize = 4;
 /// Queries under way on one TCP connection (RFC 7766 §6.2.1.1); BIND's servers allow 23 to 1,000.
 pub const QUERIES_PER_TCP_CONNECTION: usize = 64;
 /// How long a TCP connection without queries is kept (RFC 7766 §6.2.3: a few seconds).

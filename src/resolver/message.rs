@@ -2,12 +2,11 @@
 //!
 //! Never believes anything: what a message says is judged by `iterate` and `validate`.
 
-use std::collections::HashMap;
-
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::rrset::{MalformedRdata, RrSet, Rrsig, expand_rdata};
+use super::sections::{Head, LooseSigs, Records, read_u16};
 use crate::limits;
 
 /// Class IN; nothing else is asked or believed.
@@ -142,9 +141,6 @@ pub struct Message {
     pub loose_sigs: Vec<(Name, Rrsig)>,
 }
 
-/// Signatures with their owners, without the RRsets they cover.
-type LooseSigs = Vec<(Name, Rrsig)>;
-
 /// Why octets are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -207,8 +203,25 @@ impl Message {
         let (sets, loose) = self.read_section(decoder, answers)?;
         (self.answer, self.loose_sigs) = (sets, loose);
         (self.authority, _) = self.read_section(decoder, authorities)?;
-        (self.additional, _) = self.read_section(decoder, additionals)?;
+        self.additional = self.read_additional(decoder, additionals)?;
         Ok(())
+    }
+
+    /// The additional section. In a response it only helps, so a record there that cannot be read is passed over, and one
+    /// that does not end within the message ends the section: neither costs the answer.
+    fn read_additional(&mut self, decoder: &mut BinDecoder<'_>, count: u16) -> Result<Vec<RrSet>, MessageError> {
+        let mut records = Records::default();
+        for _ in 0..count {
+            let head = match Head::read(decoder) {
+                Err(MessageError::Malformed) if self.response => break,
+                head => head?,
+            };
+            match self.read_record(&head, decoder, &mut records) {
+                Err(MessageError::Malformed) if self.response => {}
+                read => read?,
+            }
+        }
+        Ok(records.put_together().0)
     }
 
     fn read_section(
@@ -216,53 +229,27 @@ impl Message {
         decoder: &mut BinDecoder<'_>,
         count: u16,
     ) -> Result<(Vec<RrSet>, LooseSigs), MessageError> {
-        let mut sets = Sets::default();
-        let mut sigs: Vec<(Name, Rrsig)> = Vec::new();
+        let mut records = Records::default();
         for _ in 0..count {
-            let name = Name::read(decoder).map_err(|_| MessageError::Malformed)?.to_lowercase();
-            let rtype = RecordType::from(read_u16(decoder)?);
-            let class = read_u16(decoder)?;
-            let ttl = decoder.read_u32().map_err(|_| MessageError::Malformed)?.unverified();
-            let length = usize::from(read_u16(decoder)?);
-            if rtype == RecordType::OPT {
-                let octets = decoder.read_slice(length).map_err(|_| MessageError::Malformed)?.unverified();
-                self.read_opt(class, ttl, octets)?;
-                continue;
-            }
-            let rdata = expand_rdata(rtype, decoder, length)?;
-            if class != CLASS_IN {
-                continue;
-            }
-            // RFC 2181 §8: a TTL with the top bit set counts as zero.
-            let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
-            if rtype == RecordType::RRSIG {
-                if sigs.len() >= limits::RECORDS_PER_RRSET {
-                    return Err(MessageError::TooMany);
-                }
-                sigs.push((name, Rrsig::parse(&rdata, ttl)?));
-                continue;
-            }
-            match sets.find(&name, rtype) {
-                Some(set) if set.rdatas.len() >= limits::RECORDS_PER_RRSET => return Err(MessageError::TooMany),
-                Some(set) => {
-                    set.ttl = set.ttl.min(ttl);
-                    set.rdatas.push(rdata);
-                }
-                None => sets.push(RrSet { name, rtype, ttl, rdatas: vec![rdata], sigs: Vec::new() }),
-            }
+            let head = Head::read(decoder)?;
+            self.read_record(&head, decoder, &mut records)?;
         }
-        for set in sets.list.iter_mut().filter(|set| set.rdatas.len() > 1) {
-            let mut seen = std::collections::HashSet::new();
-            set.rdatas.retain(|rdata| seen.insert(rdata.clone()));
+        Ok(records.put_together())
+    }
+
+    /// Takes the record that `head` begins; `decoder` reads the same message.
+    fn read_record(
+        &mut self,
+        head: &Head<'_>,
+        decoder: &BinDecoder<'_>,
+        records: &mut Records,
+    ) -> Result<(), MessageError> {
+        if head.rtype == RecordType::OPT {
+            return self.read_opt(head.class, head.ttl, head.rdata);
         }
-        let mut loose = Vec::new();
-        for (name, sig) in sigs {
-            match sets.find(&name, sig.covered) {
-                Some(set) => set.sigs.push(sig),
-                None => loose.push((name, sig)),
-            }
-        }
-        Ok((sets.list, loose))
+        // From where the RDATA begins, in the whole message: names in it may be compressed.
+        let rdata = expand_rdata(head.rtype, &mut decoder.clone(head.begins), head.rdata.len())?;
+        if head.class != CLASS_IN { Ok(()) } else { records.add(head, rdata) }
     }
 
     fn read_opt(&mut self, class: u16, ttl: u32, octets: &[u8]) -> Result<(), MessageError> {
@@ -271,7 +258,9 @@ impl Message {
             return Err(MessageError::Malformed);
         }
         let [extended, version, flags, _] = ttl.to_be_bytes();
-        let mut edns = Edns { payload: class, version, dnssec_ok: flags & 0x80 != 0, options: Vec::new() };
+        self.rcode = Rcode::from(u16::from(self.rcode) & 0x0f | u16::from(extended) << 4);
+        let edns = Edns { payload: class, version, dnssec_ok: flags & 0x80 != 0, options: Vec::new() };
+        let edns = self.edns.insert(edns);
         let mut rest = octets;
         while !rest.is_empty() {
             let ([c0, c1, l0, l1], after) = rest.split_first_chunk::<4>().ok_or(MessageError::Malformed)?;
@@ -283,45 +272,8 @@ impl Message {
             edns.options.push((u16::from_be_bytes([*c0, *c1]), value.into()));
             rest = after;
         }
-        self.rcode = Rcode::from(u16::from(self.rcode) & 0x0f | u16::from(extended) << 4);
-        self.edns = Some(edns);
         Ok(())
     }
-}
-
-/// The RRsets of a section, in the order they came. The first few are looked through; a table of all is made only for
-/// messages that hold more, so that none can make this slow.
-#[derive(Default)]
-struct Sets {
-    list: Vec<RrSet>,
-    places: HashMap<(Name, RecordType), usize>,
-}
-
-/// RRsets that are looked through: more than an ordinary section holds.
-const FEW_SETS: usize = 16;
-
-impl Sets {
-    fn find(&mut self, name: &Name, rtype: RecordType) -> Option<&mut RrSet> {
-        let place = if self.places.is_empty() {
-            self.list.iter().position(|set| set.rtype == rtype && set.name == *name)?
-        } else {
-            *self.places.get(&(name.clone(), rtype))?
-        };
-        self.list.get_mut(place)
-    }
-
-    /// Adds a set that is not there yet.
-    fn push(&mut self, set: RrSet) {
-        self.list.push(set);
-        if self.list.len() > FEW_SETS {
-            let new = self.list.iter().enumerate().skip(self.places.len());
-            self.places.extend(new.map(|(place, set)| ((set.name.clone(), set.rtype), place)));
-        }
-    }
-}
-
-fn read_u16(decoder: &mut BinDecoder<'_>) -> Result<u16, MessageError> {
-    Ok(decoder.read_u16().map_err(|_| MessageError::Malformed)?.unverified())
 }
 
 fn read_question(decoder: &mut BinDecoder<'_>) -> Result<Question, MessageError> {
@@ -379,6 +331,7 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::sections::FEW_SETS;
     use std::str::FromStr;
 
     #[test]
@@ -437,6 +390,46 @@ mod tests {
                 assert_eq!(set.name.iter().next(), Some(&[b'a' + place as u8 % 26][..]), "in the order they came");
                 assert_eq!(set.rdatas, [Box::from([192, 0, 2, 0]), Box::from([192, 0, 2, 1])]);
             }
+        }
+    }
+
+    /// A response: one address as its answer, and these octets as its additional section of so many records.
+    fn with_additional(count: u8, octets: &[u8]) -> Vec<u8> {
+        let mut message = vec![0, 1, 0x84, 0, 0, 1, 0, 1, 0, 0, 0, count];
+        message.extend([1, b'a', 0, 0, 1, 0, 1]);
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        message.extend(octets);
+        message
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_the_additional_section_does_not_cost_the_answer() {
+        const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0];
+        let short_address = [1, b'b', 0, 0, 1, 0, 1, 0, 0, 0, 60, 0, 3, 192, 0, 2];
+        let bad_name = [1, b'b', 0, 0, 2, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 0xff];
+        let short_signature = [1, b'b', 0, 0, 46, 0, 1, 0, 0, 0, 60, 0, 2, 0, 1];
+        for malformed in [&short_address[..], &bad_name, &short_signature] {
+            for octets in [[malformed, &OPT].concat(), [&OPT, malformed].concat()] {
+                let message = Message::parse(&with_additional(2, &octets)).expect("a message");
+                assert_eq!(message.answer[0].rdatas, [Box::from([192, 0, 2, 1])]);
+                assert!(message.additional.is_empty(), "{message:?}");
+                assert!(message.edns.is_some_and(|edns| edns.dnssec_ok), "what is there is used");
+            }
+        }
+        let endless = [&OPT[..], &[1, b'b', 0, 0, 1, 0, 1, 0, 0, 0, 60, 255, 255, 192]].concat();
+        let message = Message::parse(&with_additional(3, &endless)).expect("a message");
+        assert_eq!((message.answer.len(), message.edns.is_some()), (1, true));
+        // BADVERS, and an option that is longer than the record.
+        let odd = [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 4, 0, 10, 0, 99];
+        let message = Message::parse(&with_additional(1, &odd)).expect("a message");
+        assert_eq!((message.rcode, message.edns.map(|edns| edns.options)), (Rcode::BadVers, Some(Vec::new())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_elsewhere_does() {
+        let answer = with_additional(0, &[]);
+        for end in 12..answer.len() {
+            assert!(Message::parse(&answer[..end]).is_err(), "prefix of {end}");
         }
     }
 

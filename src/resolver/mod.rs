@@ -33,6 +33,7 @@ mod packed;
 pub mod resolution;
 pub mod rrset;
 pub mod rrset_cache;
+mod sections;
 pub mod servers;
 pub mod settings;
 pub mod transport;

@@ -306,7 +306,8 @@ impl Question<'_> {
                 progress.due = now;
                 return None;
             }
-            Ended::Silent(NetError::NoSocket) => {
+            // Our places are short: that says nothing of the server.
+            Ended::Silent(NetError::NoSocket) | Ended::Disconnected(NetError::NoSocket) => {
                 progress.no_socket = true;
                 return None;
             }

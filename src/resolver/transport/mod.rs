@@ -1,5 +1,6 @@
 //! One exchange with one server: octets out, octets in. Never knows anything of zones or answers.
 
+mod places;
 mod stream;
 mod udp;
 
@@ -34,8 +35,8 @@ pub enum NetError {
     /// The connection ended before the answer was whole, or sent what is no DNS message.
     #[error("connection closed")]
     Closed,
-    /// No socket could be had on this host.
-    #[error("no socket: out of descriptors or ports")]
+    /// No socket could be had on this host, or others needed its place.
+    #[error("no socket: out of descriptors, ports or places")]
     NoSocket,
 }
 

@@ -7,16 +7,19 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::places::{Place, Places};
 use super::udp::net_error;
 use super::{Accept, NetError};
 use crate::limits;
@@ -27,10 +30,11 @@ const ANSWERS_WAITING: usize = 4;
 /// Where a connection leads: the server, and the name it has to prove (TLS).
 type Peer = (SocketAddr, Option<Arc<str>>);
 
-/// Connections by peer; bounded by [`limits::UPSTREAM_TCP_CONNECTIONS`].
+/// Connections by peer; bounded by [`limits::UPSTREAM_TCP_CONNECTIONS`] and
+/// [`limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER`].
 pub(super) struct Connections {
     open: Mutex<HashMap<Peer, Arc<Slot>>>,
-    permits: Arc<Semaphore>,
+    places: Places,
     tls: TlsConnector,
 }
 
@@ -47,7 +51,11 @@ struct Connection {
 
 /// Who waits for which id.
 #[derive(Default)]
-struct Pending(Mutex<HashMap<u16, mpsc::Sender<Vec<u8>>>>);
+struct Pending {
+    waiting: Mutex<HashMap<u16, mpsc::Sender<Vec<u8>>>>,
+    /// Others got the connection's place.
+    lost: AtomicBool,
+}
 
 /// Takes the id out of [`Pending`] when the wait ends, however it ends.
 struct Waiting {
@@ -58,17 +66,18 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.0.lock().remove(&self.id);
+        self.pending.waiting.lock().remove(&self.id);
     }
 }
 
 impl Connections {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        Self {
-            open: Mutex::default(),
-            permits: Arc::new(Semaphore::new(limits::UPSTREAM_TCP_CONNECTIONS)),
-            tls: TlsConnector::from(tls),
-        }
+        let places = Places::new(limits::UPSTREAM_TCP_CONNECTIONS, limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER);
+        Self::with(places, tls)
+    }
+
+    fn with(places: Places, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { open: Mutex::default(), places, tls: TlsConnector::from(tls) }
     }
 
     /// See [`super::Network::tcp`] and [`super::Network::tls`].
@@ -84,8 +93,8 @@ impl Connections {
             let peer = (server, name.map(Arc::from));
             let (connection, reused) = self.connection(&peer, None).await?;
             match connection.exchange(query, accept).await {
-                // The server may have closed it just when the query left (RFC 7766 §6.2.4).
-                Err(NetError::Closed) if reused => {
+                // The server may have closed it just when the query left (RFC 7766 §6.2.4), or its place was needed.
+                Err(NetError::Closed | NetError::NoSocket) if reused => {
                     let (connection, _) = self.connection(&peer, Some(&connection)).await?;
                     connection.exchange(query, accept).await
                 }
@@ -112,20 +121,43 @@ impl Connections {
         if let Some(connection) = slot.as_ref().filter(usable) {
             return Ok((connection.clone(), true));
         }
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| NetError::NoSocket)?;
-        let stream = TcpStream::connect(peer.0).await.map_err(|error| net_error(&error))?;
-        // One small write for each query: waiting to fill a segment only costs time.
-        let _ = stream.set_nodelay(true);
-        let connection = match &peer.1 {
-            None => Connection::start(stream, permit),
-            Some(name) => {
-                let name = ServerName::try_from(name.to_string()).map_err(|_| NetError::Closed)?;
-                let stream = self.tls.connect(name, stream).await.map_err(|_| NetError::Closed)?;
-                Connection::start(stream, permit)
-            }
+        let place = self.places.take(peer.0.ip()).await.ok_or(NetError::NoSocket)?;
+        let connection = tokio::select! {
+            biased;
+            connecting = self.connect(peer) => connecting?.start(place),
+            () = place.lost() => return Err(NetError::NoSocket),
         };
         *slot = Some(connection.clone());
         Ok((connection, false))
+    }
+
+    async fn connect(&self, peer: &Peer) -> Result<Connected, NetError> {
+        let stream = TcpStream::connect(peer.0).await.map_err(|error| net_error(&error))?;
+        // One small write for each query: waiting to fill a segment only costs time.
+        let _ = stream.set_nodelay(true);
+        Ok(match &peer.1 {
+            None => Connected::Plain(stream),
+            Some(name) => {
+                let name = ServerName::try_from(name.to_string()).map_err(|_| NetError::Closed)?;
+                let stream = self.tls.connect(name, stream).await.map_err(|_| NetError::Closed)?;
+                Connected::Tls(Box::new(stream))
+            }
+        })
+    }
+}
+
+/// A connection that nobody serves yet.
+enum Connected {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connected {
+    fn start(self, place: Place) -> Connection {
+        match self {
+            Self::Plain(stream) => Connection::start(stream, place),
+            Self::Tls(stream) => Connection::start(stream, place),
+        }
     }
 }
 
@@ -136,7 +168,7 @@ impl Slot {
 }
 
 impl Connection {
-    fn start(stream: impl AsyncRead + AsyncWrite + Send + 'static, permit: OwnedSemaphorePermit) -> Self {
+    fn start(stream: impl AsyncRead + AsyncWrite + Send + 'static, place: Place) -> Self {
         let (queries, outgoing) = mpsc::channel(limits::QUERIES_PER_TCP_CONNECTION);
         let pending = Arc::new(Pending::default());
         let (reader, writer) = tokio::io::split(stream);
@@ -144,12 +176,12 @@ impl Connection {
         tokio::spawn(async move {
             tokio::select! {
                 () = write_all(writer, outgoing) => {}
-                () = read_all(reader, &to_route) => {}
+                () = read_all(reader, &to_route, &place) => {}
                 () = idle(&to_route) => {}
+                () = place.lost() => to_route.lost.store(true, Ordering::Relaxed),
             }
             // Whoever still waits learns that nothing more will come.
-            to_route.0.lock().clear();
-            drop(permit);
+            to_route.waiting.lock().clear();
         });
         Self { queries, pending }
     }
@@ -158,11 +190,16 @@ impl Connection {
         self.queries.same_channel(&other.queries)
     }
 
-    /// One query; [`NetError::Closed`] when the connection ended.
+    /// Why it ended.
+    fn ended(&self) -> NetError {
+        if self.pending.lost.load(Ordering::Relaxed) { NetError::NoSocket } else { NetError::Closed }
+    }
+
+    /// One query; [`NetError::Closed`] when the connection ended, [`NetError::NoSocket`] when its place went to others.
     async fn exchange(&self, query: &[u8], accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
         let (sender, answers) = mpsc::channel(ANSWERS_WAITING);
         let id = message_id(query).ok_or(NetError::Closed)?;
-        let mut waiting = match self.pending.0.lock().entry(id) {
+        let mut waiting = match self.pending.waiting.lock().entry(id) {
             // Rare; the caller's next try has another id.
             hash_map::Entry::Occupied(_) => return Err(NetError::NoSocket),
             hash_map::Entry::Vacant(entry) => {
@@ -173,9 +210,9 @@ impl Connection {
         let length = u16::try_from(query.len()).map_err(|_| NetError::Closed)?;
         // Length and message in one write (RFC 7766 §8).
         let framed = [&length.to_be_bytes(), query].concat();
-        self.queries.send(framed).await.map_err(|_| NetError::Closed)?;
+        self.queries.send(framed).await.map_err(|_| self.ended())?;
         loop {
-            let answer = waiting.answers.recv().await.ok_or(NetError::Closed)?;
+            let answer = waiting.answers.recv().await.ok_or_else(|| self.ended())?;
             if accept(&answer) {
                 return Ok(answer);
             }
@@ -191,7 +228,7 @@ async fn write_all<S: AsyncWrite>(mut writer: WriteHalf<S>, mut outgoing: mpsc::
     }
 }
 
-async fn read_all<S: AsyncRead>(mut reader: ReadHalf<S>, pending: &Pending) {
+async fn read_all<S: AsyncRead>(mut reader: ReadHalf<S>, pending: &Pending, place: &Place) {
     loop {
         let Ok(length) = reader.read_u16().await else { return };
         let mut message = vec![0; usize::from(length)];
@@ -199,8 +236,9 @@ async fn read_all<S: AsyncRead>(mut reader: ReadHalf<S>, pending: &Pending) {
             return;
         }
         let Some(id) = message_id(&message) else { return };
-        let waiting = pending.0.lock().get(&id).cloned();
+        let waiting = pending.waiting.lock().get(&id).cloned();
         if let Some(waiting) = waiting {
+            place.used();
             // Full only where a server floods one id; the surplus is dropped.
             let _ = waiting.try_send(message);
         }
@@ -212,7 +250,7 @@ async fn idle(pending: &Pending) {
     let mut unused = 0;
     while unused < 2 {
         tokio::time::sleep(limits::UPSTREAM_TCP_IDLE / 2).await;
-        unused = if pending.0.lock().is_empty() { unused + 1 } else { 0 };
+        unused = if pending.waiting.lock().is_empty() { unused + 1 } else { 0 };
     }
 }
 
@@ -223,6 +261,8 @@ fn message_id(message: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
     use tokio::net::TcpListener;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -311,6 +351,51 @@ mod tests {
         });
         let answer = connections().exchange(address, None, b"\0\x01 one", &|_| true, PATIENCE).await;
         assert_eq!(answer, Err(NetError::Closed));
+    }
+
+    #[tokio::test]
+    async fn servers_that_hang_keep_nobody_out() {
+        let (listener, innocent) = listener().await;
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let query = read(&mut stream).await;
+            write(&mut stream, &query).await;
+        });
+        // The kernel accepts, and nobody reads.
+        let mut hanging = Vec::new();
+        for _ in 0..4 {
+            hanging.push(super::tests::listener().await);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.expect("versions").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let connections = &Connections::with(Places::new(4, 4), Arc::new(tls));
+        let patience = Duration::from_secs(600);
+        let hostile = hanging.iter().map(|(_, address)| {
+            let address = *address;
+            async move { connections.exchange(address, None, b"\0\x01 one", &|_| true, patience).await }
+        });
+        let mut hostile: FuturesUnordered<_> = hostile.collect();
+        let asking = async {
+            // They hold all places by now.
+            for (listener, _) in &hanging {
+                listener.accept().await.map(std::mem::forget).expect("a connection");
+            }
+            connections.exchange(innocent, None, b"\0\x02 two", &|_| true, patience).await
+        };
+        let mut asking = std::pin::pin!(asking);
+        let mut lost = 0;
+        let answer = loop {
+            tokio::select! {
+                Some(ended) = hostile.next() => {
+                    assert_eq!(ended, Err(NetError::NoSocket));
+                    lost += 1;
+                }
+                answer = &mut asking => break answer,
+            }
+        };
+        assert_eq!((answer.as_deref(), lost), (Ok(&b"\0\x02 two"[..]), 1));
+        server.await.expect("the server ran");
     }
 
     #[tokio::test]

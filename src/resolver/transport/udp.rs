@@ -1,5 +1,6 @@
 //! Datagrams: one socket and one random port for each query, so that an answer must guess both.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -9,9 +10,10 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::places::Places;
 use super::{Accept, NetError};
 use crate::limits;
 
@@ -20,15 +22,24 @@ const PORT_TRIES: usize = 16;
 /// Ports below belong to services (RFC 6335 §6); the rest is drawn from (RFC 5452 §9.2).
 const FIRST_PORT: u16 = 1_024;
 
-/// Sends datagrams; bounded by [`limits::UPSTREAM_UDP_SOCKETS`].
+/// Sends datagrams; bounded by [`limits::UPSTREAM_UDP_SOCKETS`] and [`limits::UPSTREAM_UDP_SOCKETS_PER_SERVER`].
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    sockets: Semaphore,
+    sockets: Places,
+}
+
+thread_local! {
+    /// Where this thread receives: a datagram may be of any size, and most are small.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; limits::RESPONSE_BYTES].into());
 }
 
 impl Datagrams {
     pub fn new() -> Self {
-        Self { sockets: Semaphore::new(limits::UPSTREAM_UDP_SOCKETS) }
+        Self::with(Places::new(limits::UPSTREAM_UDP_SOCKETS, limits::UPSTREAM_UDP_SOCKETS_PER_SERVER))
+    }
+
+    fn with(sockets: Places) -> Self {
+        Self { sockets }
     }
 
     /// See [`super::Network::udp`].
@@ -40,10 +51,8 @@ impl Datagrams {
         again: &Notify,
         patience: Duration,
     ) -> Result<Vec<u8>, NetError> {
-        let _permit = timeout(patience, self.sockets.acquire())
-            .await
-            .map_err(|_| NetError::NoSocket)?
-            .map_err(|_| NetError::NoSocket)?;
+        let place = timeout(patience, self.sockets.take(server.ip())).await;
+        let place = place.ok().flatten().ok_or(NetError::NoSocket)?;
         let socket = bind(server).await?;
         // Connected: the kernel drops what comes from elsewhere and reports refusals by ICMP.
         socket.connect(server).await.map_err(|error| net_error(&error))?;
@@ -53,6 +62,7 @@ impl Datagrams {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer,
+                () = place.lost() => return Err(NetError::NoSocket),
                 () = again.notified() => socket.send(query).await.map(drop).map_err(|error| net_error(&error))?,
                 () = tokio::time::sleep(patience) => return Err(NetError::Timeout),
             }
@@ -61,12 +71,12 @@ impl Datagrams {
 }
 
 async fn receive(socket: &UdpSocket, accept: Accept<'_>) -> Result<Vec<u8>, NetError> {
-    // The large buffer is there as long as the system call: it is not kept while we wait, nor with the answer.
     let take = || {
-        let mut buffer = [0; limits::UDP_RECEIVE_BYTES];
-        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;
-        let message = buffer.get(..length).unwrap_or_default();
-        Ok(accept(message).then(|| message.to_vec()))
+        BUFFER.with_borrow_mut(|buffer| {
+            let length = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+            let message = buffer.get(..length).unwrap_or_default();
+            Ok(accept(message).then(|| message.to_vec()))
+        })
     };
     loop {
         // A refusal by ICMP makes a socket no more readable.
@@ -122,6 +132,8 @@ pub(super) fn net_error(error: &io::Error) -> NetError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
 
     async fn server() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
@@ -164,6 +176,56 @@ mod tests {
         let exchange = datagrams.exchange(address, b"question", &|_| true, &again, Duration::from_secs(30));
         let (answer, ()) = tokio::join!(exchange, answering);
         assert_eq!(answer.as_deref(), Ok(&b"answer"[..]));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_any_size_arrives_whole() {
+        let (socket, address) = server().await;
+        let large: Vec<u8> = (0..40_000_u32).map(|place| place as u8).collect();
+        let answering = async {
+            let (_, client) = socket.recv_from(&mut [0; 64]).await.expect("a query");
+            socket.send_to(&large, client).await.expect("sent");
+        };
+        let (datagrams, again) = (Datagrams::new(), Notify::new());
+        let exchange = datagrams.exchange(address, b"question", &|_| true, &again, Duration::from_secs(30));
+        let (answer, ()) = tokio::join!(exchange, answering);
+        assert!(answer == Ok(large), "not the same");
+    }
+
+    #[tokio::test]
+    async fn silent_servers_keep_nobody_out() {
+        let (silent, silent_address) = server().await;
+        let (socket, address) = server().await;
+        let datagrams = Datagrams::with(Places::new(4, 4));
+        let patience = Duration::from_secs(600);
+        let again = Notify::new();
+        let hostile =
+            std::iter::repeat_with(|| datagrams.exchange(silent_address, b"question", &|_| true, &again, patience));
+        let mut hostile = FuturesUnordered::from_iter(hostile.take(4));
+        let answering = async {
+            // They hold all places by now.
+            for _ in 0..4 {
+                silent.recv_from(&mut [0; 64]).await.expect("a query");
+            }
+            let innocent = datagrams.exchange(address, b"question", &|_| true, &again, patience);
+            let serving = async {
+                let (_, client) = socket.recv_from(&mut [0; 64]).await.expect("a query");
+                socket.send_to(b"answer", client).await.expect("sent");
+            };
+            tokio::join!(innocent, serving).0
+        };
+        let mut answering = pin!(answering);
+        let mut lost = 0;
+        let answer = loop {
+            tokio::select! {
+                Some(ended) = hostile.next() => {
+                    assert_eq!(ended, Err(NetError::NoSocket));
+                    lost += 1;
+                }
+                answer = &mut answering => break answer,
+            }
+        };
+        assert_eq!((answer.as_deref(), lost), (Ok(&b"answer"[..]), 1));
     }
 
     #[tokio::test]

@@ -8,3 +8,4 @@ mod forward_zones;
 mod glances;
 mod http;
 mod rrsets;
+mod sockets;
