@@ -7,5 +7,6 @@ mod explanations;
 mod forward_zones;
 mod glances;
 mod http;
+mod odd_servers;
 mod rrsets;
 mod sockets;
