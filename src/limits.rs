@@ -81,7 +81,8 @@ pub const TCP_PATIENCE: Duration = Duration::from_secs(8);
 pub const SERVERS_REMEMBERED: usize = 20_000;
 /// Probes of silent servers under way at once.
 pub const PROBES_IN_FLIGHT: usize = 32;
-/// UDP sockets towards servers at once; each takes a descriptor and a port.
+/// UDP sockets towards servers at once; each takes a descriptor and a port. Fewer where fewer than [`DESCRIPTORS`] may be
+/// open, and so with TCP connections.
 pub const UPSTREAM_UDP_SOCKETS: usize = 4_096;
 /// Of them towards one address: with answers within 20 ms that is 12,000 questions a second.
 pub const UPSTREAM_UDP_SOCKETS_PER_SERVER: usize = 256;

@@ -61,13 +61,14 @@ pub fn map_options(config: &Config, name: &str) -> Option<MapOptions> {
 pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter: Exporter) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.instant();
+    // First of all: the network has as many places as there may be files.
+    descriptors::raise_limit();
     let fixed = Fixed::of(&sources).unwrap_or_default();
     let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
     let status = Arc::new(Status::new(exporter, &config, parts.clone(), clock.clone()));
     let maps = Maps::new(&config.maps);
     let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
 
-    descriptors::raise_limit();
     let signals = Signals::new().map_err(StartError::Signals)?;
     let sockets = Sockets::bind(&config, &sources.environment)?;
     let listening = sockets.listening();

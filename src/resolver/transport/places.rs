@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
@@ -78,6 +79,13 @@ impl Places {
         Self(Arc::new(Inner { whole, per_address, books: Mutex::default() }))
     }
 
+    /// Likewise, where `most` is meant for a process that may open [`limits::DESCRIPTORS`] files: fewer where this one may
+    /// not, so that questions wait for places and all else still finds descriptors.
+    pub fn within_open_files(most: usize, per_address: usize) -> Self {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((limits::DESCRIPTORS, limits::DESCRIPTORS));
+        Self::new(scaled(most, soft), per_address)
+    }
+
     /// A place for an exchange with `address`, in the order of asking. `None` never happens while this lives.
     pub async fn take(&self, address: IpAddr) -> Option<Place> {
         let (waiting, share) = self.wait(address);
@@ -131,6 +139,13 @@ impl Places {
             holder.lost.notify_one();
         }
     }
+}
+
+/// `most` of [`limits::DESCRIPTORS`], as a part of `files`.
+fn scaled(most: usize, files: u64) -> usize {
+    let part = most as u64 * files.min(limits::DESCRIPTORS) / limits::DESCRIPTORS;
+    // No more than `most`, so it fits.
+    (part as usize).max(1)
 }
 
 impl Books {
@@ -244,6 +259,14 @@ mod tests {
         for held in &held[1..] {
             assert!(futures_util::FutureExt::now_or_never(held.lost()).is_none(), "one was enough");
         }
+    }
+
+    #[test]
+    fn a_process_with_few_open_files_has_few_places() {
+        assert_eq!(scaled(4_096, u64::MAX), 4_096);
+        assert_eq!(scaled(4_096, limits::DESCRIPTORS), 4_096);
+        assert_eq!(scaled(4_096, 1_024), 256);
+        assert_eq!(scaled(4_096, 0), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl Drop for Waiting {
 
 impl Connections {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        let places = Places::new(limits::UPSTREAM_TCP_CONNECTIONS, limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER);
+        let places =
+            Places::within_open_files(limits::UPSTREAM_TCP_CONNECTIONS, limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER);
         Self::with(places, tls)
     }
 

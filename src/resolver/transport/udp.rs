@@ -35,7 +35,7 @@ thread_local! {
 
 impl Datagrams {
     pub fn new() -> Self {
-        Self::with(Places::new(limits::UPSTREAM_UDP_SOCKETS, limits::UPSTREAM_UDP_SOCKETS_PER_SERVER))
+        Self::with(Places::within_open_files(limits::UPSTREAM_UDP_SOCKETS, limits::UPSTREAM_UDP_SOCKETS_PER_SERVER))
     }
 
     fn with(sockets: Places) -> Self {
