@@ -43,6 +43,8 @@ pub const MAX_NEGATIVE_TTL: u32 = 3_600;
 pub const FAILURE_TTL_MIN: Duration = Duration::from_secs(1);
 /// Failure cache: longest interval (RFC 9520 §3.2: at most 5 min).
 pub const FAILURE_TTL_MAX: Duration = Duration::from_secs(300);
+/// The same where no server answered: a name is asked for again this soon after its servers' return.
+pub const SILENCE_TTL_MAX: Duration = Duration::from_secs(5);
 /// The same for the root's own records: everything hangs on them, so a network that is back is noticed soon.
 pub const ROOT_FAILURE_TTL_MAX: Duration = Duration::from_secs(4);
 

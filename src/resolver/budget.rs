@@ -20,6 +20,9 @@ pub struct Budget {
 #[error("{0}")]
 pub struct Exceeded(pub &'static str);
 
+/// The limit that is none of a [`Budget`]'s counters: [`limits::LOOKUP_TIME`].
+pub const OUT_OF_TIME: &str = "time";
+
 impl Budget {
     /// One more query to an upstream server.
     pub fn query(&self) -> Result<(), Exceeded> {

@@ -93,7 +93,7 @@ impl Core {
             exchanger: Exchanger::new(network, clock.clone(), &settings),
             cache: RrsetCache::new(settings.cache_bytes - for_cuts - for_keys),
             zones: Zones::new(for_cuts, &settings.root_hints, forwards.collect(), now),
-            failures: Failures::new(),
+            failures: Failures::new(now.instant),
             exceptions: Exceptions::new(&settings.insecure),
             anchors: RwLock::new(Arc::new(group_anchors(&settings.trust_anchors))),
             trusts: trust::table(for_keys),

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use hickory_proto::rr::{Name, RecordType};
 use quick_cache::Weighter;
 
-use super::core::{Context, Core, Purpose, failure};
+use super::core::{Context, Core, failure};
 use super::delegation::Zone;
 use super::ds_status::DsStatus;
 use super::iterate::Heard;
@@ -82,9 +82,9 @@ impl Core {
     }
 
     /// Begins to establish the trust of a zone that has an anchor or says that it is signed.
-    pub fn start_trust(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
+    pub fn start_trust(self: &Arc<Self>, zone: &Arc<Zone>) {
         if self.is_announced_signed(zone) && self.known_trust(&zone.name).is_none() {
-            drop(self.trust_flight(context, zone));
+            drop(self.trust_flight(zone));
         }
     }
 
@@ -122,23 +122,30 @@ impl Core {
         if let Some(trust) = self.known_trust(&zone.name) {
             return Ok(trust);
         }
-        match self.trust_flight(context, zone).await {
-            // The lookup that began this had spent its budget; ours may not be: try once for ourselves.
-            Err(failure) if is_out_of_budget(&failure) => self.trust_flight(context, zone).await,
+        let is_joined = self.trust_flights.under_way(&zone.name).is_some();
+        if is_joined {
+            // Its last packet may be long lost, and the network back.
+            self.exchanger.send_again(&zone.name, RecordType::DNSKEY, &context.budget);
+        }
+        match self.trust_flight(zone).await {
+            // It began before us, with limits of its own or without a network: try once for ourselves.
+            Err(failure) if is_joined && (is_out_of_budget(&failure) || is_silence(&failure)) => {
+                self.trust_flight(zone).await
+            }
             outcome => outcome,
         }
     }
 
     fn trust_flight(
         self: &Arc<Self>,
-        context: &Context,
         zone: &Arc<Zone>,
     ) -> impl Future<Output = Result<ZoneTrust, Failure>> + Send + use<> {
         let aborted = Err(failure(zone, &zone.name, RecordType::DNSKEY, Cause::Overloaded, None));
         self.trust_flights.join(zone.name.clone(), aborted, || {
             let (core, zone) = (Arc::clone(self), Arc::clone(zone));
-            let mut context = context.clone();
-            (context.purpose, context.under_way) = (Purpose::Answer, Vec::new());
+            // Many wait for a zone's keys, so whoever asks first does not decide what they may cost, nor for how long
+            // they are waited for.
+            let context = self.context(false);
             async move {
                 if let Some(failure) = core.failures.get(&zone.name, RecordType::DNSKEY, core.now()) {
                     return Err(failure);
@@ -373,6 +380,11 @@ impl Core {
 /// Whether a lookup failed for its own limits, not for anything the zone did.
 fn is_out_of_budget(failure: &Failure) -> bool {
     matches!(failure.cause, Cause::Budget(_) | Cause::Bogus(Bogus::TooMuchWork(_)))
+}
+
+/// Whether no server answered, or none could be asked.
+fn is_silence(failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::Timeout | Cause::NoServers | Cause::Network)
 }
 
 /// The shortest time for which "insecure" is kept where no record says how long.

@@ -34,6 +34,7 @@ mod metrics_page;
 mod monitoring;
 mod negative_anchors;
 mod no_downgrade;
+mod odd_servers;
 mod operator_commands;
 mod operators_alone;
 mod parser_properties;

@@ -136,7 +136,7 @@ impl Core {
             self.start_priming();
         }
         if context.purpose == Purpose::Answer && !context.checking_disabled {
-            self.start_trust(context, zone);
+            self.start_trust(zone);
         }
     }
 
@@ -308,6 +308,9 @@ impl Core {
             let reply =
                 self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await;
             let now = self.clock.instant();
+            if reply.is_ok() {
+                self.failures.heard(&zone.name, now);
+            }
             self.recent.asked(|| text(&zone.name), now.saturating_duration_since(begun), reply.is_ok(), now);
             reply
         };

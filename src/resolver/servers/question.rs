@@ -17,7 +17,7 @@ use crate::addresses::is_public;
 use crate::clock::Instant;
 use crate::dns::Cause;
 use crate::limits;
-use crate::resolver::budget::Budget;
+use crate::resolver::budget::{Budget, OUT_OF_TIME};
 use crate::resolver::message::{Message, Rcode};
 use crate::resolver::transport::NetError;
 
@@ -109,11 +109,12 @@ impl Question<'_> {
             if due && let Some(silent) = progress.waiting_for.take() {
                 self.note_silence(&progress, silent);
             }
-            if due && !progress.stream_open && (progress.is_all_silence(now) || progress.next().is_none()) {
+            let next = progress.next();
+            let is_at_end = next.is_none() && (due || open.is_empty());
+            if !progress.stream_open && (is_at_end || due && progress.is_all_silence(now)) {
                 self.try_stream(&mut progress, &open);
             }
-            let next = progress.next();
-            let is_over = next.is_none() && !progress.stream_open && (due || open.is_empty());
+            let is_over = is_at_end && !progress.stream_open;
             if now >= self.deadline || is_over {
                 return Err(progress.error(now >= self.deadline && !is_over));
             }
@@ -294,7 +295,10 @@ impl Question<'_> {
                     Fault::Rejected(rejection)
                 }
             },
-            Ended::Malformed => Fault::Rejected(Rejection::Malformed),
+            Ended::Malformed => {
+                candidate.next_doubt = None;
+                Fault::Rejected(Rejection::Malformed)
+            }
             // What TCP has to say counts only where it answers.
             Ended::Silent(error) | Ended::Disconnected(error) if streamed => {
                 progress.stream_was_silent |= error == NetError::Timeout;
@@ -448,7 +452,7 @@ impl Progress {
                 Rejection::ServFail | Rejection::Bogus(_) => Cause::ServFail,
             },
             Some(None) if self.no_socket => Cause::Network,
-            Some(None) if out_of_time => Cause::Budget("time"),
+            Some(None) if out_of_time => Cause::Budget(OUT_OF_TIME),
             Some(None) => Cause::Timeout,
             Some(Some(Fault::Connection(_))) => {
                 let unreachable = |c: &Candidate| matches!(c.fault, Some(Fault::Connection(NetError::Unreachable)));

@@ -3,7 +3,9 @@
 mod connections;
 mod cuts;
 mod denials;
+mod exchanges;
 mod explanations;
+mod failures;
 mod forward_zones;
 mod glances;
 mod http;
