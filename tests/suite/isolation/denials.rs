@@ -68,9 +68,12 @@ fn unsigned(name: DnsName, rtype: u16, rdata: Rdata) -> Item {
     Item { set: RrSet { name, rtype, ttl: 86_400, rdatas: vec![rdata] }, source: None, zone: DnsName::root() }
 }
 
+/// A fault, made anew for each world.
+type MakeFault = fn() -> Fault;
+
 #[tokio::test(start_paused = true)]
 async fn what_one_zone_denies_and_breaks_is_about_its_own_names_alone() {
-    let faults: [(&str, fn() -> Fault); 6] = [
+    let faults: [(&str, MakeFault); 6] = [
         ("denies in everybody's name", || denies_all(rcode::NXDOMAIN)),
         ("has nothing, in everybody's name", || denies_all(rcode::NOERROR)),
         ("signs badly", || Fault::BadSignatures),
