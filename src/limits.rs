@@ -7,6 +7,12 @@ use std::time::Duration;
 
 /// Upstream queries one lookup may cause, all that it needs included (NXNS, CVE-2020-8616 and kin).
 pub const UPSTREAM_QUERIES_PER_LOOKUP: u32 = 100;
+/// Packets a whole policy question may cause, over all its lookups, with keys and addresses of name servers: the 50 hosts
+/// of an MX RRset may all be somebody else's, who must not get more than that from us for one mail to a stranger.
+pub const SCOPE_PACKETS: u32 = 250;
+/// Of these, packets to one address that has not answered any: enough for every host's first question, and no flood for
+/// whoever does not serve DNS there.
+pub const SCOPE_PACKETS_TO_SILENT: u32 = 30;
 /// Referrals one lookup may follow.
 pub const REFERRALS_PER_LOOKUP: u32 = 30;
 /// CNAME and DNAME hops of one lookup; Unbound follows 11.

@@ -9,6 +9,7 @@ mod failure;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RData, RecordType};
 
@@ -94,6 +95,13 @@ pub trait Lookup: Send + Sync + 'static {
     /// signature checks. To look the same up afterwards costs these, and no exchange.
     fn glance<'a>(&'a self, name: &'a Name, rtype: RecordType) -> BoxFuture<'a, Result<Glance, Failure>> {
         Box::pin(async move { self.lookup(name, rtype).await.map(Glance::Answer) })
+    }
+
+    /// The same resolver for the lookups of one policy question, which together may send no more than
+    /// [`crate::limits::SCOPE_PACKETS`]; beyond that they fail, and nothing is remembered of it. None where nothing is
+    /// counted.
+    fn scoped(&self) -> Option<Arc<dyn Lookup>> {
+        None
     }
 
     /// A cheap hint, from what is cached: true only when `name` is already known to lie in a zone that is

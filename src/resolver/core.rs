@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use hickory_proto::rr::{Name, RecordType};
 use parking_lot::RwLock;
 
-use super::budget::Budget;
+use super::budget::{Budget, Scope};
 use super::delegation::{Forwarding, Zone, Zones};
 use super::exceptions::{Exceptions, NegativeAnchor};
 use super::failures::Failures;
@@ -176,8 +176,18 @@ impl Core {
 
     /// A lookup of its own, from now.
     pub fn context(&self, checking_disabled: bool) -> Context {
+        self.context_within(None, checking_disabled)
+    }
+
+    /// Another lookup for the same policy question, from now.
+    pub fn context_beside(&self, other: &Context) -> Context {
+        Context { budget: Arc::new(other.budget.beside()), ..self.context(false) }
+    }
+
+    /// A lookup for this policy question, from now.
+    pub fn context_within(&self, scope: Option<Arc<Scope>>, checking_disabled: bool) -> Context {
         Context {
-            budget: Arc::new(Budget::default()),
+            budget: Arc::new(Budget::within(scope)),
             deadline: self.clock.instant() + limits::LOOKUP_TIME,
             purpose: Purpose::Answer,
             under_way: Vec::new(),

@@ -200,9 +200,18 @@ impl Zone {
 /// Addresses of name servers that were looked up to reach them: not validated, not handed out.
 #[derive(Clone, Debug)]
 struct Reached {
-    addresses: Vec<IpAddr>,
+    addresses: Addresses,
     learnt: Stamp,
     ttl: u32,
+}
+
+/// Addresses that a name server's name leads to.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// None at all where it is known to have none.
+    pub all: Vec<IpAddr>,
+    /// The name is an alias, which a name server's must not be (RFC 2181 §10.3): a last resort.
+    pub by_alias: bool,
 }
 
 /// A name that was probed and is no zone cut.
@@ -383,12 +392,19 @@ impl Zones {
     }
 
     /// Keeps the addresses of a name server; none at all is worth keeping too, for a short while.
-    pub fn insert_reached(&self, name: Name, addresses: Vec<IpAddr>, ttl: u32, now: Stamp) {
+    pub fn insert_reached(&self, name: Name, addresses: Addresses, ttl: u32, now: Stamp) {
         self.reached.insert(name, Reached { addresses, learnt: now, ttl: ttl.clamp(5, limits::MAX_TTL) });
     }
 
+    /// Forgets the addresses that the zone's servers were looked up to have: what came from there does not validate.
+    pub fn forget_reached(&self, zone: &Zone) {
+        for server in zone.servers.iter().filter(|server| server.addresses.is_empty()) {
+            self.reached.remove(&server.name);
+        }
+    }
+
     /// The addresses of a name server that was looked up before.
-    pub fn reached(&self, name: &Name, now: Stamp) -> Option<Vec<IpAddr>> {
+    pub fn reached(&self, name: &Name, now: Stamp) -> Option<Addresses> {
         self.reached
             .get(name)
             .filter(|known| now.since(known.learnt) < Duration::from_secs(u64::from(known.ttl)))

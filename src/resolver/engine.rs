@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, TryFutureExt};
 use hickory_proto::rr::{Name, RecordType};
 
-use super::budget::OUT_OF_TIME;
+use super::budget::{Exceeded, OUT_OF_TIME, Scope};
 use super::core::{Context, Core, Seen};
 use super::exceptions::NegativeAnchor;
 use super::resolution::{Ready, Resolution};
@@ -25,6 +25,8 @@ use crate::telemetry::recent::Recent;
 #[derive(Clone)]
 pub struct Engine {
     pub(super) core: Arc<Core>,
+    /// The policy question that it looks up for, if for one.
+    scope: Option<Arc<Scope>>,
 }
 
 /// What a client asks of a lookup beside name and type.
@@ -37,13 +39,13 @@ pub struct Flags {
 impl Engine {
     /// An engine that knows nothing yet but its hints and anchors.
     pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
-        Self { core: Arc::new(Core::new(settings, network, clock)) }
+        Self { core: Arc::new(Core::new(settings, network, clock)), scope: None }
     }
 
     /// An engine on the same network, with the same settings and anchors, that knows nothing yet and keeps what it
     /// learns to itself: to look afresh without changing what is known here. It counts nothing in the metrics.
     pub fn apart(&self) -> Self {
-        Self { core: Arc::new(self.core.apart()) }
+        Self { core: Arc::new(self.core.apart()), scope: None }
     }
 
     /// The answer, if it is one cache entry; never asks anybody. `name` is in lower case.
@@ -60,50 +62,85 @@ impl Engine {
     /// way are bounded by [`limits::LOOKUPS_IN_FLIGHT`], beyond which they fail at once.
     pub async fn resolve(&self, name: &Name, rtype: RecordType, flags: Flags) -> Result<Arc<Resolution>, Failure> {
         let name = name.to_lowercase();
-        if let Some(resolution) = self.core.cached_answer(&name, rtype) {
-            return Ok(Arc::new(resolution));
+        for _ in 0..OTHERS_LIMITS {
+            match self.join_lookup(&name, rtype, flags).await {
+                (Err(failure), false) if is_limit_of_scope(&failure) => {}
+                (outcome, _) => return outcome,
+            }
+        }
+        self.join_lookup(&name, rtype, flags).await.0
+    }
+
+    /// See [`Engine::resolve`]. With it, whether the lookup was begun for this question.
+    async fn join_lookup(
+        &self,
+        name: &Name,
+        rtype: RecordType,
+        flags: Flags,
+    ) -> (Result<Arc<Resolution>, Failure>, bool) {
+        if let Some(resolution) = self.core.cached_answer(name, rtype) {
+            return (Ok(Arc::new(resolution)), true);
         }
         if !flags.checking_disabled
             && let Some(glance) = self.core.glances.under_way(&(name.clone(), u16::from(rtype)))
             && let Some(outcome) = glance.await.transpose()
         {
-            return outcome;
+            return (outcome, false);
         }
-        self.admit(&name, rtype)?;
+        if let Err(failure) = self.admit(name, rtype) {
+            return (Err(failure), true);
+        }
         let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
         let key = (name.clone(), u16::from(rtype), flags.checking_disabled);
+        let mut is_own = false;
         let flight = self.core.lookups.join(key, aborted, || {
-            let core = Arc::clone(&self.core);
+            is_own = true;
+            let (core, name, scope) = (Arc::clone(&self.core), name.clone(), self.scope.clone());
             async move {
-                let context = core.context(flags.checking_disabled);
+                let context = core.context_within(scope, flags.checking_disabled);
                 let answer = core.answer(&context, name.clone(), rtype, None).map_ok(Arc::new).boxed();
                 core.conclude(&context, &name, rtype, answer, |answer| Some(answer.security)).await
             }
         });
-        flight.await
+        (flight.await, is_own)
     }
 
     /// Answers a question unless it is denied in a way that has yet to be proven: then `None`, and
     /// [`Engine::resolve`] proves it.
     async fn glance_at(&self, name: &Name, rtype: RecordType) -> Seen {
         let name = name.to_lowercase();
-        if let Some(resolution) = self.core.cached_answer(&name, rtype) {
-            return Ok(Some(Arc::new(resolution)));
+        for _ in 0..OTHERS_LIMITS {
+            match self.join_glance(&name, rtype).await {
+                (Err(failure), false) if is_limit_of_scope(&failure) => {}
+                (seen, _) => return seen,
+            }
+        }
+        self.join_glance(&name, rtype).await.0
+    }
+
+    /// See [`Engine::glance_at`]. With it, whether the lookup was begun for this question.
+    async fn join_glance(&self, name: &Name, rtype: RecordType) -> (Seen, bool) {
+        if let Some(resolution) = self.core.cached_answer(name, rtype) {
+            return (Ok(Some(Arc::new(resolution))), true);
         }
         if let Some(lookup) = self.core.lookups.under_way(&(name.clone(), u16::from(rtype), false)) {
-            return lookup.await.map(Some);
+            return (lookup.await.map(Some), false);
         }
-        self.admit(&name, rtype)?;
+        if let Err(failure) = self.admit(name, rtype) {
+            return (Err(failure), true);
+        }
         let aborted = Err(Failure::new(name.clone(), rtype, Cause::Overloaded));
+        let mut is_own = false;
         let flight = self.core.glances.join((name.clone(), u16::from(rtype)), aborted, || {
-            let core = Arc::clone(&self.core);
+            is_own = true;
+            let (core, name, scope) = (Arc::clone(&self.core), name.clone(), self.scope.clone());
             async move {
-                let context = core.context(false);
+                let context = core.context_within(scope, false);
                 let glance = core.glance(&context, name.clone(), rtype).map_ok(|seen| seen.map(Arc::new)).boxed();
                 core.conclude(&context, &name, rtype, glance, |seen| Some(seen.as_ref()?.security)).await
             }
         });
-        flight.await
+        (flight.await, is_own)
     }
 
     /// Whether there is room for another lookup.
@@ -133,7 +170,7 @@ impl Engine {
     pub fn warm_up(&self) {
         let root = self.core.zones.root();
         self.core.start_priming();
-        self.core.start_trust(&root);
+        self.core.start_trust(&self.core.context(false), &root);
     }
 
     /// Looks whether the root can be reached and validated now, past every cache. Costs one question.
@@ -177,6 +214,14 @@ impl Engine {
     pub fn cache_bytes(&self) -> u64 {
         self.core.cache_bytes()
     }
+}
+
+/// Lookups begun for another policy question, which ended with what that may cost, that one question joins.
+const OTHERS_LIMITS: usize = 3;
+
+/// Whether a lookup failed for what its policy question may cost: another one does not suffer for that.
+fn is_limit_of_scope(failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::Budget(what) if Exceeded::is_of_scope(what))
 }
 
 impl Core {
@@ -237,7 +282,14 @@ impl Lookup for Engine {
     }
 
     fn zone_proven_insecure<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Option<u32>> {
-        Box::pin(async move { self.core.proven_insecure(&name.to_lowercase()).await })
+        Box::pin(async move {
+            let context = self.core.context_within(self.scope.clone(), false);
+            self.core.proven_insecure(&context, &name.to_lowercase()).await
+        })
+    }
+
+    fn scoped(&self) -> Option<Arc<dyn Lookup>> {
+        Some(Arc::new(Self { core: Arc::clone(&self.core), scope: Some(Arc::default()) }))
     }
 
     fn zone_known_signed(&self, name: &Name) -> bool {

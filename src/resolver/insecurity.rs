@@ -14,9 +14,8 @@ use super::trust::{MIN_TRUST_TTL, ZoneTrust};
 
 impl Core {
     /// Seconds for which `name` is proven to lie in an unsigned zone; none where that is not so, or not known in time.
-    pub async fn proven_insecure(self: &Arc<Self>, name: &Name) -> Option<u32> {
-        let context = self.context(false);
-        timeout_at(context.deadline, self.unsigned_above(&context, name)).await.ok().flatten()
+    pub async fn proven_insecure(self: &Arc<Self>, context: &Context, name: &Name) -> Option<u32> {
+        timeout_at(context.deadline, self.unsigned_above(context, name)).await.ok().flatten()
     }
 
     async fn unsigned_above(self: &Arc<Self>, context: &Context, name: &Name) -> Option<u32> {

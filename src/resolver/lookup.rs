@@ -146,6 +146,10 @@ impl Core {
             Err((failure, heard)) => {
                 // The failing part may be a zone's keys; to the caller it is this question that failed.
                 let failure = Failure { name: name.clone(), rtype, ..failure };
+                if let Some(heard) = heard.as_ref().filter(|_| failure.is_bogus()) {
+                    // The address that it came from may have been forged: found out anew, it heals at once.
+                    self.zones.forget_reached(&heard.zone);
+                }
                 match heard {
                     Some(heard) if context.checking_disabled => Ok(resolution.push_unchecked(&heard, &name, failure)),
                     _ => {

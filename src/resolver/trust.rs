@@ -82,9 +82,9 @@ impl Core {
     }
 
     /// Begins to establish the trust of a zone that has an anchor or says that it is signed.
-    pub fn start_trust(self: &Arc<Self>, zone: &Arc<Zone>) {
+    pub fn start_trust(self: &Arc<Self>, context: &Context, zone: &Arc<Zone>) {
         if self.is_announced_signed(zone) && self.known_trust(&zone.name).is_none() {
-            drop(self.trust_flight(zone));
+            drop(self.trust_flight(context, zone));
         }
     }
 
@@ -127,10 +127,10 @@ impl Core {
             // Its last packet may be long lost, and the network back.
             self.exchanger.send_again(&zone.name, RecordType::DNSKEY, &context.budget);
         }
-        match self.trust_flight(zone).await {
+        match self.trust_flight(context, zone).await {
             // It began before us, with limits of its own or without a network: try once for ourselves.
             Err(failure) if is_joined && (is_out_of_budget(&failure) || is_silence(&failure)) => {
-                self.trust_flight(zone).await
+                self.trust_flight(context, zone).await
             }
             outcome => outcome,
         }
@@ -138,14 +138,15 @@ impl Core {
 
     fn trust_flight(
         self: &Arc<Self>,
+        context: &Context,
         zone: &Arc<Zone>,
     ) -> impl Future<Output = Result<ZoneTrust, Failure>> + Send + use<> {
         let aborted = Err(failure(zone, &zone.name, RecordType::DNSKEY, Cause::Overloaded, None));
         self.trust_flights.join(zone.name.clone(), aborted, || {
             let (core, zone) = (Arc::clone(self), Arc::clone(zone));
             // Many wait for a zone's keys, so whoever asks first does not decide what they may cost, nor for how long
-            // they are waited for.
-            let context = self.context(false);
+            // they are waited for; what they send counts for the policy question that it is sent for.
+            let context = self.context_beside(context);
             async move {
                 if let Some(failure) = core.failures.get(&zone.name, RecordType::DNSKEY, core.now()) {
                     return Err(failure);

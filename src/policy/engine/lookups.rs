@@ -1,9 +1,11 @@
 //! The lookup of one branch, from the question to the cache.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
 use crate::cache::{DaneEntry, DaneState, DaneVerdict, Protection};
+use crate::dns::Lookup;
 use crate::limits::SLOW_HOST_PERCENT;
 use crate::names::{Domain, NextHop};
 use crate::policy::dane;
@@ -17,8 +19,8 @@ impl Inner {
         self.settings.timeout * SLOW_HOST_PERCENT / 100
     }
 
-    pub(super) async fn look_up_dane(&self, hop: &NextHop) -> DaneState {
-        let report = dane::evaluate(&*self.lookup, hop, self.slow_after()).await;
+    pub(super) async fn look_up_dane(&self, hop: &NextHop, lookup: &dyn Lookup) -> DaneState {
+        let report = dane::evaluate(lookup, hop, self.slow_after()).await;
         metrics::counter!(metric_names::DANE_RESULTS, "result" => verdict_label(report.verdict)).increment(1);
         let now = self.clock.stamp();
         let entry = report.entry(now.wall);
@@ -38,11 +40,14 @@ impl Inner {
     }
 
     /// None only where `look` leaves a denial unproven.
-    pub(super) async fn look_up_sts(&self, domain: &Domain, look: Look) -> Option<Looked> {
+    pub(super) async fn look_up_sts(&self, domain: &Domain, look: Look, lookup: &Arc<dyn Lookup>) -> Option<Looked> {
         let hop = NextHop::Domain { domain: domain.clone(), port: None };
         let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
         let shared = self.cache.shared();
-        let means = Means { lookup: &*self.lookup, fetch: &*self.fetch, shared, clock: &self.clock };
+        // The policy host's addresses are part of the same question.
+        let scoped = self.fetch.over(lookup);
+        let fetch = scoped.as_deref().unwrap_or(&*self.fetch);
+        let means = Means { lookup: &**lookup, fetch, shared, clock: &self.clock };
         let looked = mta_sts::look(means, domain, before.as_ref(), look).await?;
         metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
         let unchanged = before.as_ref().is_some_and(|before| before.entry == looked.state.entry);

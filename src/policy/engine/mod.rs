@@ -11,6 +11,7 @@ mod listing;
 mod lookups;
 mod prefetch;
 mod ready;
+mod scope;
 mod survey;
 
 pub use listing::Freshness;
@@ -25,6 +26,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use self::branch::Branch;
 use self::flights::{Flight, Flights, Overloaded};
+use self::scope::Scope;
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
 use super::merge::{Combined, combine};
 use super::mta_sts::{Fetch, Look, Looked, life};
@@ -152,8 +154,9 @@ impl Engine {
     /// The decision, and whether this question began a lookup that it rests on.
     async fn find_out(&self, hop: &NextHop, map: &MapOptions, now: Stamp) -> (Decision, bool) {
         let known = self.inner.cache.get(hop, now);
-        let (decision, is_first) = match self.begin(hop, map, known, now) {
-            Ok((dane, sts)) => self.wait(hop, map, dane, sts).await,
+        let scope = Scope::new(&self.inner.lookup);
+        let (decision, is_first) = match self.begin(hop, map, known, &scope, now) {
+            Ok((dane, sts)) => self.wait(hop, map, &scope, dane, sts).await,
             Err(overloaded) => (Decision::temporary(overloaded), true),
         };
         if hop.plain().is_some() && !decision.cached {
@@ -177,6 +180,7 @@ impl Engine {
         hop: &NextHop,
         map: &MapOptions,
         known: Option<Snapshot>,
+        scope: &Scope<'_>,
         now: Stamp,
     ) -> Result<(Branch<DaneView, DaneState>, Branch<StsView, Option<Looked>>), Overloaded> {
         let (dane, sts) = known.map_or((None, None), |known| (known.dane, known.sts));
@@ -185,7 +189,7 @@ impl Engine {
         } else if let Some(view) = dane.and_then(|state| dane_view(&state, now)) {
             Branch::Known(view)
         } else {
-            Branch::Waiting(self.dane_flight(hop, now.instant)?, None)
+            Branch::Waiting(self.dane_flight(hop, scope, now.instant)?, None)
         };
         let decided = dane.verdict().is_some_and(|verdict| self.inner.settings.is_decided_by(verdict));
         let sts = match map.mta_sts && self.inner.settings.mta_sts {
@@ -205,7 +209,7 @@ impl Engine {
                             _ => Look::Recheck,
                         };
                         let fallback = view.filter(|view| view.standing != Standing::Absent);
-                        match (self.sts_flight(hop.policy_domain(), look, now.instant), fallback) {
+                        match (self.sts_flight(hop.policy_domain(), look, scope, now.instant), fallback) {
                             (Ok(flight), fallback) => Branch::Waiting(flight, fallback),
                             (Err(Overloaded), Some(view)) => Branch::Known(view),
                             (Err(overloaded), None) => return Err(overloaded),
@@ -224,6 +228,7 @@ impl Engine {
         &self,
         hop: &NextHop,
         map: &MapOptions,
+        scope: &Scope<'_>,
         mut dane: Branch<DaneView, DaneState>,
         mut sts: Branch<StsView, Option<Looked>>,
     ) -> (Decision, bool) {
@@ -237,7 +242,7 @@ impl Engine {
                 return (decide(combined, map, dane.view(), sts.view(), cached), is_first);
             }
             if let (Some(_), &Branch::Unproven(started)) = (verdict, &sts) {
-                sts = match self.sts_flight(hop.policy_domain(), Look::Recheck, started) {
+                sts = match self.sts_flight(hop.policy_domain(), Look::Recheck, scope, started) {
                     Ok(flight) => Branch::Waiting(flight, None),
                     Err(overloaded) => return (Decision::temporary(overloaded), true),
                 };
@@ -279,18 +284,24 @@ impl Engine {
     }
 
     /// The DANE lookup for `hop`, joined or begun.
-    fn dane_flight(&self, hop: &NextHop, now: Instant) -> Result<Flight<DaneState>, Overloaded> {
+    fn dane_flight(&self, hop: &NextHop, scope: &Scope<'_>, now: Instant) -> Result<Flight<DaneState>, Overloaded> {
         self.inner.dane.join(hop, now, || {
-            let (inner, hop) = (Arc::clone(&self.inner), hop.clone());
-            async move { inner.look_up_dane(&hop).await }
+            let (inner, hop, lookup) = (Arc::clone(&self.inner), hop.clone(), scope.lookup());
+            async move { inner.look_up_dane(&hop, &*lookup).await }
         })
     }
 
     /// The MTA-STS lookup for `domain`, joined or begun.
-    fn sts_flight(&self, domain: &Domain, look: Look, now: Instant) -> Result<Flight<Option<Looked>>, Overloaded> {
+    fn sts_flight(
+        &self,
+        domain: &Domain,
+        look: Look,
+        scope: &Scope<'_>,
+        now: Instant,
+    ) -> Result<Flight<Option<Looked>>, Overloaded> {
         self.inner.sts.join(domain, now, || {
-            let (inner, domain) = (Arc::clone(&self.inner), domain.clone());
-            async move { inner.look_up_sts(&domain, look).await }
+            let (inner, domain, lookup) = (Arc::clone(&self.inner), domain.clone(), scope.lookup());
+            async move { inner.look_up_sts(&domain, look, &lookup).await }
         })
     }
 }

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Engine;
+use super::scope::Scope;
 use crate::cache::entry::RecordOutcome;
 use crate::cache::{DaneVerdict, Snapshot};
 use crate::clock::Stamp;
@@ -116,10 +117,11 @@ impl Engine {
         let now = self.inner.clock.stamp();
         let Some(known) = self.inner.cache.peek(&hop) else { return };
         let due = due(&hop, &known, self.inner.settings.prefetch, now);
+        let scope = Scope::new(&self.inner.lookup);
         let dane = async {
             if due.dane
                 && self.inner.settings.dane
-                && let Ok(flight) = self.dane_flight(&hop, now.instant)
+                && let Ok(flight) = self.dane_flight(&hop, &scope, now.instant)
             {
                 let landed = flight.landed().await;
                 let ok = landed.is_some_and(|state| state.entry.verdict != DaneVerdict::Temporary);
@@ -132,7 +134,7 @@ impl Engine {
         let sts = async {
             if let (Some(renew), NextHop::Domain { domain, port: None }) = (due.sts, &hop)
                 && self.inner.settings.mta_sts
-                && let Ok(flight) = self.sts_flight(domain, renew, now.instant)
+                && let Ok(flight) = self.sts_flight(domain, renew, &scope, now.instant)
             {
                 let landed = flight.landed().await;
                 let ok = landed.flatten().is_some_and(|looked| {

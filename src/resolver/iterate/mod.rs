@@ -4,6 +4,7 @@
 //! Never judges signatures: that is `check` and `trust`; nothing that leaves here may be handed out as it is.
 
 pub mod classify;
+mod further;
 pub mod minimise;
 mod reach;
 
@@ -16,6 +17,7 @@ use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 
 use self::classify::{Delegation, Meaning, Useless, classify};
+use self::further::Further;
 use self::minimise::Ask as Shown;
 use super::core::{Context, Core, Purpose, failure};
 use super::delegation::{NameServer, Referral, Zone};
@@ -136,7 +138,7 @@ impl Core {
             self.start_priming();
         }
         if context.purpose == Purpose::Answer && !context.checking_disabled {
-            self.start_trust(zone);
+            self.start_trust(context, zone);
         }
     }
 
@@ -168,7 +170,8 @@ impl Core {
     /// The child zone that a referral names.
     pub fn child(&self, zone: &Arc<Zone>, delegation: Delegation, source: SocketAddr) -> Zone {
         let hosts = delegation.ns.target_names();
-        let servers = hosts.into_iter().map(|name| {
+        let mut servers: Vec<NameServer> = Vec::with_capacity(hosts.len());
+        servers.extend(hosts.into_iter().map(|name| {
             let own = delegation.glue.iter().filter(|(host, _)| *host == name);
             let elsewhere = delegation.hints.iter().filter(|(host, _)| *host == name);
             NameServer {
@@ -176,9 +179,11 @@ impl Core {
                 hints: elsewhere.map(|(_, address)| *address).collect(),
                 name,
             }
-        });
+        }));
+        // Nobody knows who is named first for being alive.
+        self.exchanger.shuffle(&mut servers);
         let ttl = delegation.ns.ttl.clamp(MIN_CUT_TTL, limits::MAX_TTL);
-        let mut child = Zone::new(delegation.child, Some(Arc::clone(zone)), servers.collect(), self.now(), ttl);
+        let mut child = Zone::new(delegation.child, Some(Arc::clone(zone)), servers, self.now(), ttl);
         child.referral = Referral::new(&child.name, delegation.ds.as_ref(), &delegation.denial, source);
         child
     }
@@ -234,17 +239,12 @@ impl Core {
         }
         // Rare, and large enough to be kept out of every lookup's memory.
         let further = || {
-            Box::pin(async {
-                let found = self.reach(context, zone, &at_hand).await;
-                let found: Vec<SocketAddr> = found.into_iter().filter(|server| !excluded.contains(server)).collect();
-                if found.is_empty() {
-                    return Err(failure(zone, name, rtype, Cause::NoServers, None));
-                }
-                self.ask_servers(context, zone, &found, name, rtype, excluded).await
-            })
+            let further = Further { core: self, context, zone, name, rtype, excluded };
+            let at_hand = &at_hand;
+            Box::pin(async move { further.run(at_hand).await })
         };
         match first_error {
-            Some(error) if matches!(error.cause, Cause::Budget(_)) => Err(error),
+            Some(error) if context.budget.is_spent() => Err(error),
             Some(error) => further().await.map_err(|other| more_telling(error, other)),
             None => {
                 let mut further = further();

@@ -1,20 +1,25 @@
-//! Addresses of name servers: at hand, or looked up without validation, only to reach them.
+//! Addresses of name servers: at hand, or looked up without validation, only to reach them; priming.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::future::{BoxFuture, FutureExt, join_all};
+use futures_util::future::{BoxFuture, FutureExt};
 use hickory_proto::rr::{Name, RecordType};
 
-use super::classify::{Meaning, addresses};
+use super::Heard;
+use super::classify::{Meaning, addresses as addresses_of};
+use super::further::Found;
+use crate::dns::Cause;
 use crate::limits;
 use crate::resolver::core::{Context, Core};
-use crate::resolver::delegation::{NameServer, Zone};
+use crate::resolver::delegation::{Addresses, NameServer, Zone};
 use crate::resolver::rrset_cache::Known;
 
-/// Name servers looked up at a time: enough not to hang on one, not so many that a delegation fans out.
-const AT_A_TIME: usize = 2;
+/// Seconds for which it is remembered that a name server has no address: a few lookups, and not the end of a mistake.
+const NO_ADDRESS_TTL: u32 = 30;
+/// Likewise for the addresses behind a name server that is an alias.
+const ALIAS_TTL: u32 = 300;
 
 impl Core {
     /// Addresses of the zone's servers that are known without asking; servers known as lame come last.
@@ -24,100 +29,95 @@ impl Core {
         }
         let now = self.now();
         let mut found: Vec<SocketAddr> = Vec::new();
+        let (mut by_alias, mut all_known) = (Vec::new(), true);
         for server in &zone.servers {
-            let known = if server.addresses.is_empty() { self.known_addresses(&server.name) } else { None };
-            for ip in server.addresses.iter().copied().chain(known.into_iter().flatten()) {
+            let bare = server.addresses.is_empty();
+            let known = if bare { self.known_addresses(&server.name) } else { None };
+            all_known &= !bare || known.is_some();
+            let known = known.unwrap_or_default();
+            let place = if known.by_alias { &mut by_alias } else { &mut found };
+            for ip in server.addresses.iter().copied().chain(known.all) {
                 let address = self.exchanger.address(ip);
-                if !found.contains(&address) {
-                    found.push(address);
+                if !place.contains(&address) {
+                    place.push(address);
                 }
             }
+        }
+        if found.is_empty() && all_known {
+            found = by_alias;
         }
         let (lame, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|server| zone.is_lame(*server, now));
         if good.is_empty() { lame } else { good }
     }
 
-    /// Looks addresses of further name servers up: those without glue, then those whose glue may be wrong.
-    /// Gives the addresses that are not in `tried`; empty when no more are to be had.
-    pub fn reach<'a>(
-        self: &'a Arc<Self>,
-        context: &'a Context,
-        zone: &'a Arc<Zone>,
-        tried: &'a [SocketAddr],
-    ) -> BoxFuture<'a, Vec<SocketAddr>> {
-        async move {
-            if zone.forward.is_some() || context.under_way.len() >= limits::REACH_DEPTH {
-                return Vec::new();
-            }
-            // A name server inside the zone cannot be found by asking the zone.
-            let outside =
-                |server: &&NameServer| !zone.name.zone_of(&server.name) && !context.under_way.contains(&server.name);
-            let (bare, glued): (Vec<_>, Vec<_>) =
-                zone.servers.iter().filter(outside).partition(|server| server.addresses.is_empty());
-            let candidates: Vec<_> = bare.into_iter().chain(glued).take(limits::GLUELESS_NS_PER_DELEGATION).collect();
-            for some in candidates.chunks(AT_A_TIME) {
-                let lookups = some.iter().map(|server| self.reach_host(context, &server.name));
-                let found = join_all(lookups).await.into_iter().flatten();
-                let mut found: Vec<_> = found.map(|ip| self.exchanger.address(ip)).collect();
-                found.retain(|address| !tried.contains(address));
-                found.sort_unstable();
-                found.dedup();
-                if !found.is_empty() {
-                    return found;
-                }
-            }
-            let hints = zone.servers.iter().flat_map(|server| &server.hints);
-            hints.map(|ip| self.exchanger.address(*ip)).filter(|address| !tried.contains(address)).collect()
-        }
-        .boxed()
-    }
-
     /// Addresses of a host from what was validated, or looked up to reach it, before.
-    fn known_addresses(&self, host: &Name) -> Option<Vec<IpAddr>> {
+    pub(super) fn known_addresses(&self, host: &Name) -> Option<Addresses> {
         let now = self.now();
         let validated: Vec<IpAddr> = [RecordType::A, RecordType::AAAA]
             .into_iter()
             .filter_map(|rtype| self.cache.get(host, rtype, now))
             .flat_map(|entry| match entry.known() {
-                Known::Positive { set, .. } => addresses(&set).collect::<Vec<_>>(),
+                Known::Positive { set, .. } => addresses_of(&set).collect::<Vec<_>>(),
                 Known::Negative { .. } => Vec::new(),
             })
             .collect();
-        if validated.is_empty() { self.zones.reached(host, now) } else { Some(validated) }
+        match validated.is_empty() {
+            true => self.zones.reached(host, now),
+            false => Some(Addresses { all: validated, by_alias: false }),
+        }
     }
 
-    /// Looks one host up: A, and AAAA only where there is no A, so that a delegation costs little.
-    async fn reach_host(self: &Arc<Self>, context: &Context, host: &Name) -> Vec<IpAddr> {
-        if let Some(known) = self.known_addresses(host) {
-            return known;
-        }
-        let inner = context.reaching(host);
-        let (mut found, mut ttl, mut asked) = (Vec::new(), 0, false);
-        for (rtype, wanted) in
-            [(RecordType::A, self.settings.ipv4), (RecordType::AAAA, self.settings.ipv6 != Some(false))]
-        {
-            if !wanted || !found.is_empty() {
-                continue;
+    /// Looks one name server up, only to reach it: A, and AAAA only where there is no A, so that a delegation costs
+    /// little.
+    pub(super) fn look_server_up<'a>(self: &'a Arc<Self>, context: &'a Context, host: Name) -> BoxFuture<'a, Found> {
+        async move {
+            if let Some(known) = self.known_addresses(&host) {
+                return Found { host, addresses: known.all, alias: None };
             }
-            match self.descend(&inner, host, rtype, &[]).await {
-                // RFC 2181 §10.3: the name of a server is not an alias.
-                Ok(heard) => {
-                    asked = true;
-                    if let Meaning::Answer(set) = heard.meaning {
-                        let within = self.zones.ttl_within(&heard.zone, set.ttl, self.now());
-                        (found, ttl) = (addresses(&set).collect(), within);
-                    }
-                    // Parent and child may differ on the address of a name server: either may be right.
-                    let glue = heard.zone.servers.iter().filter(|server| server.name == *host);
-                    found.extend(glue.flat_map(|server| server.addresses.iter().copied()));
+            let inner = context.reaching(&host);
+            let (mut addresses, mut ttl, mut failed) = (Vec::new(), NO_ADDRESS_TTL, false);
+            for (rtype, wanted) in
+                [(RecordType::A, self.settings.ipv4), (RecordType::AAAA, self.settings.ipv6 != Some(false))]
+            {
+                if !wanted || !addresses.is_empty() {
+                    continue;
                 }
-                Err(_) => continue,
+                match self.descend(&inner, &host, rtype, &[]).await {
+                    Ok(Heard { meaning: Meaning::Alias(alias), .. }) => {
+                        return Found { host, addresses, alias: Some(alias.target) };
+                    }
+                    Ok(heard) => {
+                        if let Meaning::Answer(set) = heard.meaning {
+                            ttl = self.zones.ttl_within(&heard.zone, set.ttl, self.now());
+                            addresses = addresses_of(&set).collect();
+                        }
+                        // Parent and child may differ on the address of a name server: either may be right.
+                        let glue = heard.zone.servers.iter().filter(|server| server.name == host);
+                        addresses.extend(glue.flat_map(|server| server.addresses.iter().copied()));
+                    }
+                    Err(error) => {
+                        failed = true;
+                        // The other family's question goes to the same servers, which say nothing.
+                        if matches!(error.cause, Cause::Timeout | Cause::Budget(_)) {
+                            break;
+                        }
+                    }
+                }
             }
+            if !addresses.is_empty() || !failed {
+                let known = Addresses { all: addresses.clone(), by_alias: false };
+                self.zones.insert_reached(host.clone(), known, ttl, self.now());
+            }
+            Found { host, addresses, alias: None }
         }
-        if asked {
-            self.zones.insert_reached(host.clone(), found.clone(), ttl, self.now());
-        }
-        found
+        .boxed()
+    }
+
+    /// Remembers the addresses behind a name server that is an alias, which nothing else led to.
+    pub(super) fn keep_alias_reached(&self, host: &Name, addresses: &[IpAddr]) {
+        let ttl = if addresses.is_empty() { NO_ADDRESS_TTL } else { ALIAS_TTL };
+        let known = Addresses { all: addresses.to_vec(), by_alias: true };
+        self.zones.insert_reached(host.clone(), known, ttl, self.now());
     }
 
     /// Asks for the root's current name servers, beside whatever else goes on (RFC 8109); not where the operator
@@ -155,7 +155,7 @@ impl Core {
             .into_iter()
             .map(|name| {
                 let glue = heard.message.additional.iter().filter(|set| set.name == name);
-                let mut found: Vec<IpAddr> = glue.flat_map(addresses).collect();
+                let mut found: Vec<IpAddr> = glue.flat_map(addresses_of).collect();
                 if found.is_empty() {
                     let hint = zone.servers.iter().find(|server| server.name == name);
                     found = hint.map(|server| server.addresses.to_vec()).unwrap_or_default();

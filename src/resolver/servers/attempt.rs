@@ -173,7 +173,7 @@ impl Attempt {
     }
 
     async fn datagram(&self, query: &[u8], form: &Form) -> Result<Arc<Message>, Ended> {
-        self.charge("udp")?;
+        self.charge("udp").await?;
         // A wish from before this datagram is fulfilled by it.
         let _ = self.line.again.notified().now_or_never();
         self.line.by_datagram.store(true, Ordering::Relaxed);
@@ -223,6 +223,7 @@ impl Attempt {
         outcome.map_err(Ended::Silent)?;
         let round_trip = self.shared.clock.instant().saturating_duration_since(sent);
         self.shared.table.lock().answered(self.server, Some(round_trip));
+        self.budget.answered(self.server.ip());
         let message = taken.lock().take().ok_or(Ended::Malformed)?;
         self.learn(&message);
         Ok(message)
@@ -292,16 +293,17 @@ impl Attempt {
         self.line.by_datagram.store(false, Ordering::Relaxed);
         let octets = match &self.ask.tls {
             Some(name) => {
-                self.charge("tls")?;
+                self.charge("tls").await?;
                 self.shared.network.tls(self.server, name, query, &accept, patience).await
             }
             None => {
-                self.charge("tcp")?;
+                self.charge("tcp").await?;
                 self.shared.network.tcp(self.server, query, &accept, patience).await
             }
         };
         let message = Message::parse(&octets.map_err(Ended::Disconnected)?).map_err(|_| Ended::Malformed)?;
         self.shared.table.lock().answered(self.server, None);
+        self.budget.answered(self.server.ip());
         self.learn(&message);
         Ok(Arc::new(message))
     }
@@ -338,8 +340,11 @@ impl Attempt {
         }
     }
 
-    fn charge(&self, transport: &'static str) -> Result<(), Ended> {
-        self.budget.query().map_err(|exceeded| Ended::Exceeded(exceeded.0))?;
+    async fn charge(&self, transport: &'static str) -> Result<(), Ended> {
+        self.budget.room(self.server.ip()).await;
+        self.budget
+            .packet(self.server.ip(), self.shared.clock.instant())
+            .map_err(|exceeded| Ended::Exceeded(exceeded.0))?;
         if self.shared.settings.counted {
             counter!(names::UPSTREAM_QUERIES, "transport" => transport).increment(1);
         }

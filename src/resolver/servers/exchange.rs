@@ -35,6 +35,7 @@ const SENT_LONG_AGO: Duration = Duration::from_millis(300);
 /// What is known of an exchange while it is open.
 #[derive(Debug)]
 pub(super) struct Line {
+    server: SocketAddr,
     /// When it began.
     pub begun: Instant,
     /// Asks the transport to send the datagram again.
@@ -49,8 +50,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn new(now: Instant) -> Self {
+    fn new(server: SocketAddr, now: Instant) -> Self {
         Self {
+            server,
             begun: now,
             again: Notify::new(),
             by_datagram: AtomicBool::new(true),
@@ -79,7 +81,7 @@ impl Line {
             if !self.by_datagram.load(Ordering::Relaxed) || now.saturating_duration_since(*sent) < LEAST_PAUSE {
                 return Ok(());
             }
-            budget.query()?;
+            budget.packet(self.server.ip(), now)?;
             *sent = now;
         }
         if shared.settings.counted {
@@ -209,7 +211,7 @@ impl Exchange {
         }
         let number = shared.exchanges.begun.fetch_add(1, Ordering::Relaxed);
         let leave = Leave { shared: Arc::clone(shared), question, number };
-        let line = Arc::new(Line::new(now));
+        let line = Arc::new(Line::new(server, now));
         let attempt = Attempt {
             shared: Arc::clone(shared),
             server,

@@ -137,6 +137,11 @@ impl Exchanger {
         Arc::clone(&self.shared.network)
     }
 
+    /// Puts these into a random order.
+    pub fn shuffle<T>(&self, them: &mut [T]) {
+        self.shared.random.shuffle(them);
+    }
+
     /// The address with the port that authoritative servers listen on.
     pub fn address(&self, ip: IpAddr) -> SocketAddr {
         SocketAddr::new(ip, self.shared.settings.upstream_port)

@@ -17,7 +17,7 @@ use crate::addresses::is_public;
 use crate::clock::Instant;
 use crate::dns::Cause;
 use crate::limits;
-use crate::resolver::budget::{Budget, OUT_OF_TIME};
+use crate::resolver::budget::{Budget, Exceeded, OUT_OF_TIME};
 use crate::resolver::message::{Message, Rcode};
 use crate::resolver::transport::NetError;
 
@@ -65,6 +65,8 @@ struct Candidate {
 enum Fault {
     Rejected(Rejection),
     Connection(NetError),
+    /// It got all that one policy question may send to a server that does not answer.
+    Spent,
 }
 
 /// The end of an exchange, for the loop that waits for several.
@@ -193,8 +195,13 @@ impl Question<'_> {
             let Some(feature) = candidate.silent_doubt(&line, now) else {
                 let sent = line.send_again(self.shared, self.budget);
                 candidate.open = Some((line, waiting));
-                if let Err(exceeded) = sent {
-                    progress.exceed(exceeded.0, now);
+                match sent {
+                    Ok(()) => {}
+                    Err(Exceeded::SILENT) => {
+                        candidate.next_doubt = None;
+                        candidate.fault = Some(Fault::Spent);
+                    }
+                    Err(exceeded) => progress.exceed(exceeded.0, now),
                 }
                 return;
             };
@@ -251,7 +258,7 @@ impl Question<'_> {
         due.outlook.probe_due = false;
         let (shared, server) = (Arc::clone(self.shared), due.server);
         shared.table.lock().probing(server, shared.clock.instant());
-        if self.budget.query().is_err() {
+        if self.budget.packet(server.ip(), shared.clock.instant()).is_err() {
             return;
         }
         // Its own budget: one packet was charged to the question, and the answer is not used.
@@ -282,6 +289,10 @@ impl Question<'_> {
         }
         let candidate = progress.candidates.get_mut(index)?;
         let server = candidate.server;
+        if matches!(ended, Ended::Answer(_)) {
+            // Whoever began the exchange.
+            self.budget.answered(server.ip());
+        }
         let fault = match ended {
             Ended::Answer(message) => match (self.judge)(&message, server) {
                 Judgement::Accept => {
@@ -321,6 +332,7 @@ impl Question<'_> {
                 progress.due = now;
                 return None;
             }
+            Ended::Exceeded(what) if what == Exceeded::SILENT.0 => Fault::Spent,
             Ended::Exceeded(what) => {
                 progress.exceed(what, now);
                 return None;
@@ -336,7 +348,7 @@ impl Question<'_> {
             }
             Fault::Connection(NetError::Refused) => table.refused(server, now),
             Fault::Connection(NetError::Unreachable) => table.unreachable(server, now),
-            Fault::Rejected(_) | Fault::Connection(_) => {}
+            Fault::Rejected(_) | Fault::Connection(_) | Fault::Spent => {}
         }
         candidate.fault = Some(fault);
         // Somebody who was not asked yet is asked at once, or this one in a plainer form; otherwise the pace stays as it is.
@@ -431,11 +443,13 @@ impl Progress {
     /// The most telling of all that went wrong; where our time was over first, that says nothing of the servers.
     fn error(&self, out_of_time: bool) -> AskError {
         let rank = |candidate: &&Candidate| match &candidate.fault {
-            Some(Fault::Rejected(Rejection::Bogus(_))) => 5,
+            Some(Fault::Rejected(Rejection::Bogus(_))) => 6,
             Some(Fault::Rejected(Rejection::Lame)) => 4,
             Some(Fault::Rejected(Rejection::Malformed)) => 2,
             Some(Fault::Rejected(_)) => 3,
             Some(Fault::Connection(_)) => 0,
+            // Our own limit, whatever others said: it might have known better.
+            Some(Fault::Spent) => 5,
             None => 1,
         };
         let worst = self.candidates.iter().max_by_key(rank);
@@ -443,6 +457,7 @@ impl Progress {
         let cause = match worst.map(|candidate| &candidate.fault) {
             Some(Some(Fault::Rejected(Rejection::Bogus(bogus)))) => Cause::Bogus(bogus.clone()),
             _ if self.exceeded.is_some() => Cause::Budget(self.exceeded.unwrap_or_default()),
+            Some(Some(Fault::Spent)) => Cause::Budget(Exceeded::SILENT.0),
             Some(Some(Fault::Rejected(rejection))) => match rejection {
                 Rejection::Lame => Cause::Lame,
                 Rejection::Malformed => Cause::Malformed,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 /// A cryptographic generator, shared.
@@ -40,6 +41,13 @@ impl Random {
         let labels: Vec<Vec<u8>> = labels.collect();
         let mixed = Name::from_labels(labels.iter().map(Vec::as_slice));
         (id, mixed.unwrap_or_else(|_| name.clone()))
+    }
+
+    /// Puts these into a random order.
+    pub fn shuffle<T>(&self, them: &mut [T]) {
+        if them.len() > 1 {
+            them.shuffle(&mut *self.0.lock());
+        }
     }
 
     /// `value`, a tenth more or less, so that equals share the load.

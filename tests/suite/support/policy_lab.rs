@@ -86,14 +86,14 @@ pub enum Host {
 /// Policy hosts without sockets, for virtual time: looks the address up, as the real client does.
 pub struct ScriptedFetch {
     lookup: Arc<dyn Lookup>,
-    hosts: Mutex<HashMap<Domain, Host>>,
-    pub fetches: Mutex<Vec<Domain>>,
+    hosts: Arc<Mutex<HashMap<Domain, Host>>>,
+    pub fetches: Arc<Mutex<Vec<Domain>>>,
 }
 
 impl ScriptedFetch {
     pub fn new(lab: &Lab) -> Arc<Self> {
         let lookup = Arc::new(lab.engine.clone());
-        Arc::new(Self { lookup, hosts: Mutex::default(), fetches: Mutex::default() })
+        Arc::new(Self { lookup, hosts: Arc::default(), fetches: Arc::default() })
     }
 
     pub fn set(&self, domain: &str, host: Host) {
@@ -102,6 +102,10 @@ impl ScriptedFetch {
 }
 
 impl Fetch for ScriptedFetch {
+    fn over(&self, lookup: &Arc<dyn Lookup>) -> Option<Arc<dyn Fetch>> {
+        Some(Arc::new(Self { lookup: lookup.clone(), hosts: self.hosts.clone(), fetches: self.fetches.clone() }))
+    }
+
     fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>> {
         self.fetches.lock().push(domain.clone());
         let host = self.hosts.lock().get(domain).cloned();

@@ -134,6 +134,10 @@ impl HttpsFetch {
 }
 
 impl Fetch for HttpsFetch {
+    fn over(&self, lookup: &Arc<dyn Lookup>) -> Option<Arc<dyn Fetch>> {
+        Some(Arc::new(self.over(Arc::clone(lookup))))
+    }
+
     fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>> {
         Box::pin(async move { timeout(STS_FETCH_TIMEOUT, self.get(domain)).await.unwrap_or(Err(FetchError::Timeout)) })
     }

@@ -8,8 +8,10 @@ mod https;
 mod proxy;
 mod tls;
 
+use std::sync::Arc;
+
 use crate::cache::entry::FetchFailureKind;
-use crate::dns::{BoxFuture, Failure};
+use crate::dns::{BoxFuture, Failure, Lookup};
 use crate::limits::{STS_HEADER_BYTES, STS_POLICY_BYTES};
 use crate::names::Domain;
 
@@ -22,6 +24,11 @@ pub use tls::{RootsError, trusted_roots};
 pub trait Fetch: Send + Sync + 'static {
     /// Fetches the policy file of `domain`, once. Ends within [`crate::limits::STS_FETCH_TIMEOUT`].
     fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>>;
+
+    /// The same client, its addresses from this resolver; none where it has no use for one.
+    fn over(&self, _lookup: &Arc<dyn Lookup>) -> Option<Arc<dyn Fetch>> {
+        None
+    }
 }
 
 /// A policy file as it came, not yet parsed.
