@@ -326,6 +326,8 @@ pub const STATE_DIRECTORY_ENTRIES: usize = 1_000;
 pub const STORE_KEY_BYTES: usize = 1024;
 /// Largest stored value: a policy of 64 KiB, its lines and names stored beside it, with room to spare.
 pub const STORE_VALUE_BYTES: usize = 1024 * 1024;
+/// Policy texts longer than this are stored once, in a file of their own; a file takes 4 KiB at least.
+pub const STORE_TEXT_BYTES: usize = 2_048;
 /// Changes that wait for the disk; one per key, so this is reached only while the disk fails for long and
 /// the cache turns over. Beyond it nothing new is queued, and that is logged and counted.
 pub const STORE_PENDING: usize = 400_000;
@@ -372,6 +374,14 @@ pub const SHARED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 pub const SHARED_PENDING: usize = 100_000;
 /// Octets of an entry: a policy, and some for `id`, domain and framing. No more are read of any value.
 pub const SHARED_VALUE_BYTES: usize = STS_POLICY_BYTES + 1_024;
+/// Octets of one reply of a Redis server, its framing included; at the first one beyond, or at a length that promises
+/// more, the connection is given up. Room for what others put in the place of an entry, so that it is skipped and written
+/// over, for an error text, and for the layout of a large cluster.
+pub const SHARED_REPLY_BYTES: usize = STORE_VALUE_BYTES + 2_048;
+/// Nodes of a cluster that are connected to; each is one connection.
+pub const SHARED_CLUSTER_NODES: usize = 1_000;
+/// Times one question follows a cluster's word that another node has the key.
+pub const SHARED_REDIRECTS: usize = 4;
 /// Seconds by which the clock of another replica may be ahead of ours.
 pub const SHARED_CLOCK_SKEW: i64 = 5;
 

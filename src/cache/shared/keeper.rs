@@ -35,7 +35,7 @@ impl SharedStore {
 
     /// A connection that answered within the time that a mail would wait for it.
     async fn connect(&self) -> Result<Connection, LinkError> {
-        let connecting = link::connect(&self.url, self.certificates.as_ref());
+        let connecting = link::connect(&self.url, self.authorities.as_deref());
         let mut connection = within(SHARED_CONNECT_WAIT, connecting).await?;
         probe(&mut connection).await?;
         Ok(connection)

@@ -8,7 +8,11 @@
 //! was not verified and parsed anew.
 
 mod changes;
+mod cluster;
 mod copy;
+mod dial;
+mod framing;
+mod guarded;
 mod keeper;
 mod link;
 mod store;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use redis::{RedisError, TlsCertificates, cmd};
+use redis::{RedisError, cmd};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -25,7 +25,8 @@ use crate::telemetry::metrics::{SHARED_STORE_FAILING, SHARED_STORE_PENDING, SHAR
 /// The client of a shared store. Somebody has to run [`SharedStore::run`].
 pub struct SharedStore {
     pub(super) url: SharedUrl,
-    pub(super) certificates: Option<TlsCertificates>,
+    /// PEM certificates of the CAs that count, in place of Mozilla's.
+    pub(super) authorities: Option<Vec<u8>>,
     pub(super) clock: Clock,
     verify: Verify,
     pub(super) link: watch::Sender<Link>,
@@ -88,10 +89,9 @@ impl SharedStore {
     /// A store that is not connected yet. `authorities` are PEM certificates of the CAs that count in place of
     /// Mozilla's; `verify` parses what is read.
     pub fn new(url: SharedUrl, authorities: Option<Vec<u8>>, clock: Clock, verify: Verify) -> Self {
-        let certificates = authorities.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
         let (failures, changes, last_error, complaints) = Default::default();
         let link = watch::Sender::new(Link::Starting);
-        Self { url, certificates, clock, verify, link, failures, changes, last_error, complaints }
+        Self { url, authorities, clock, verify, link, failures, changes, last_error, complaints }
     }
 
     /// How things stand.

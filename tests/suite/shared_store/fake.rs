@@ -19,20 +19,28 @@ pub enum Mood {
     Slow(Duration),
     /// Its memory is full.
     Full,
+    /// Answers with the first octets, then with the second ones again and again, without end.
+    Endless(&'static [u8], &'static [u8]),
 }
+
+/// An endless answer ends here all the same: then nobody has stopped it.
+const FLOOD_BYTES: usize = 256 << 20;
 
 #[derive(Clone)]
 pub struct Fake {
     pub url: String,
     pub values: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>,
     mood: Arc<Mutex<Mood>>,
+    /// Octets that each endless answer got rid of before its connection ended.
+    pub floods: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Fake {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
-        let fake = Self { url, values: Arc::default(), mood: Arc::new(Mutex::new(Mood::Well)) };
+        let (values, floods) = Default::default();
+        let fake = Self { url, values, mood: Arc::new(Mutex::new(Mood::Well)), floods };
         let served = fake.clone();
         tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -62,12 +70,33 @@ impl Fake {
             match mood {
                 Mood::Silent => std::future::pending().await,
                 Mood::Slow(wait) => tokio::time::sleep(wait).await,
+                Mood::Endless(first, again) => return self.flood(stream, first, again).await,
                 Mood::Well | Mood::Full => {}
             }
             let reply = self.reply(&command, mood);
             if stream.write_all(&reply).await.is_err() {
                 return;
             }
+        }
+    }
+
+    async fn flood(self, mut stream: BufReader<TcpStream>, first: &[u8], again: &[u8]) {
+        let much = again.repeat(65_536 / again.len());
+        let mut poured = 0;
+        if stream.write_all(first).await.is_ok() {
+            while poured < FLOOD_BYTES && stream.write_all(&much).await.is_ok() {
+                poured += much.len();
+            }
+        }
+        self.floods.lock().push(poured);
+    }
+
+    /// As if it were a sentinel or a node, too: everything is here.
+    fn topology(&self, command: &[Vec<u8>]) -> Vec<u8> {
+        let (host, port) = self.url.trim_start_matches("redis://").split_once(':').unwrap();
+        match command[0].as_slice() {
+            b"SENTINEL" => format!("*2\r\n${}\r\n{host}\r\n${}\r\n{port}\r\n", host.len(), port.len()).into_bytes(),
+            _ => format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n${}\r\n{host}\r\n:{port}\r\n", host.len()).into_bytes(),
         }
     }
 
@@ -86,6 +115,7 @@ impl Fake {
                 b"+OK\r\n".to_vec()
             }
             (b"DEL", [key]) => format!(":{}\r\n", i32::from(values.remove(key).is_some())).into_bytes(),
+            (b"SENTINEL" | b"CLUSTER", _) => self.topology(command),
             _ => b"-ERR unknown command\r\n".to_vec(),
         }
     }

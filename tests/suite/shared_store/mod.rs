@@ -1,6 +1,7 @@
 //! Replicas that share what they learnt, without a server of others; `real` does it with one.
 
 mod fake;
+mod hostile;
 mod real;
 mod server;
 mod setting;
