@@ -170,6 +170,16 @@ impl PolicyLines {
         self.0.split_terminator('\n').filter_map(|line| line.split_once(':'))
     }
 
+    /// All of them as one text, `key:value` and LF each.
+    pub fn as_text(&self) -> &str {
+        &self.0
+    }
+
+    /// The lines of such a text.
+    pub fn from_text(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// Octets held.
     pub fn bytes(&self) -> usize {
         self.0.len()

@@ -1,6 +1,8 @@
 //! The branches of a next hop as stored values.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -9,12 +11,14 @@ use serde::de::DeserializeOwned;
 use super::alike::Alike;
 use super::index::{KEY_DANE, KEY_STS};
 use super::recover::Report;
+use super::texts::{self, Digest, REFERRING, Texts};
 use super::{KEY_BLOB, Store, StoreError};
+use crate::cache::entry::PolicyLines;
 use crate::cache::packed::{pack, unpack};
 use crate::cache::pool::Pools;
-use crate::cache::{DaneEntry, Persist, PersistError, StsEntry};
+use crate::cache::{DaneEntry, HeldPolicy, Persist, PersistError, StsEntry, StsPolicy};
 use crate::limits::STORE_COMPLAINT_INTERVAL;
-use crate::names::{Domain, NextHop};
+use crate::names::{Domain, MxPattern, NextHop};
 use crate::telemetry::metrics::{STORE_DAMAGED_ENTRIES, STORE_WRITE_ERRORS};
 
 /// Version of the values. Raise it when a field changes its meaning or place, keep reading the old one, and
@@ -35,7 +39,6 @@ pub struct Loaded {
 }
 
 /// What was read, by kind.
-#[derive(Default)]
 pub(super) struct Sorted {
     pub blobs: HashMap<String, Vec<u8>>,
     pub sts: Vec<(Domain, StsEntry)>,
@@ -44,9 +47,19 @@ pub(super) struct Sorted {
     pub skipped: u64,
     pools: Pools,
     alike: Alike,
+    texts: Texts,
+    /// What was made of a text, or that there is none.
+    referred: HashMap<Digest, Option<Arc<StsPolicy>>>,
 }
 
 impl Sorted {
+    /// Nothing yet, of the store in this directory.
+    pub fn of(store: &Path) -> Self {
+        let (blobs, sts, dane, skipped, pools) = Default::default();
+        let (alike, referred) = Default::default();
+        Self { blobs, sts, dane, skipped, pools, alike, texts: Texts::of(store), referred }
+    }
+
     /// Takes in an entry; what is not understood is left out.
     pub fn take(&mut self, key: &[u8], value: &[u8]) {
         let understood = match key.split_first() {
@@ -69,9 +82,29 @@ impl Sorted {
     fn decode_sts(&mut self, value: &[u8]) -> Option<StsEntry> {
         let alike = match value.split_first() {
             Some((&VERSION, packed)) => self.alike.decode(packed),
+            Some((&REFERRING, _)) => return self.decode_referring(value),
             _ => None,
         };
         alike.or_else(|| decode(value))
+    }
+
+    /// An entry whose policy text is in a file of its own.
+    fn decode_referring(&mut self, value: &[u8]) -> Option<StsEntry> {
+        let (digest, packed) = Digest::in_value(value)?;
+        let mut entry: StsEntry = rmp_serde::from_slice(packed).ok()?;
+        let held = Arc::make_mut(entry.policy.as_mut()?);
+        let texts = &self.texts;
+        let known = self.referred.entry(digest).or_insert_with(|| {
+            let lines = PolicyLines::from_text(texts.read(&digest)?);
+            let policy = StsPolicy { mx: mx_in(&lines)?, lines, ..(*held.policy).clone() };
+            Some(Arc::new(policy))
+        });
+        let policy = known.as_ref()?;
+        let is_same = (policy.mode, policy.max_age) == (held.policy.mode, held.policy.max_age);
+        let (mode, max_age) = (held.policy.mode, held.policy.max_age);
+        held.policy =
+            if is_same { Arc::clone(policy) } else { Arc::new(StsPolicy { mode, max_age, ..(**policy).clone() }) };
+        Some(entry)
     }
 
     /// Takes in what another has.
@@ -105,6 +138,27 @@ fn decode<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     unpack(VERSION, value)
 }
 
+/// The patterns of a policy, which its lines say too.
+fn mx_in(lines: &PolicyLines) -> Option<Box<[MxPattern]>> {
+    lines.iter().filter(|(key, _)| *key == "mx").map(|(_, value)| MxPattern::parse(value).ok()).collect()
+}
+
+/// The value of an MTA-STS branch, and the text that it refers to where that is long.
+fn encode_sts(entry: &StsEntry) -> Result<(Vec<u8>, Option<(Digest, Arc<StsPolicy>)>), StoreError> {
+    let long = entry
+        .policy
+        .as_ref()
+        .filter(|held| texts::is_long(&held.policy) && mx_in(&held.policy.lines).as_ref() == Some(&held.policy.mx));
+    let Some(held) = long else { return Ok((encode(entry)?, None)) };
+    let digest = Digest::of(held.policy.lines.as_text().as_bytes());
+    let StsPolicy { mode, max_age, .. } = *held.policy;
+    let bare = StsPolicy { mode, max_age, mx: Box::default(), lines: PolicyLines::default() };
+    let bare = HeldPolicy { policy: Arc::new(bare), ..(**held).clone() };
+    let entry = StsEntry { policy: Some(Arc::new(bare)), ..entry.clone() };
+    let packed = rmp_serde::to_vec(&entry).map_err(|_| StoreError::TooLarge)?;
+    Ok(([&[REFERRING], digest.octets(), &packed].concat(), Some((digest, Arc::clone(&held.policy)))))
+}
+
 fn sts_key(domain: &Domain) -> Vec<u8> {
     [&[KEY_STS], domain.as_str().as_bytes()].concat()
 }
@@ -116,7 +170,8 @@ fn dane_key(hop: &NextHop) -> Vec<u8> {
 impl Persist for Store {
     fn save_sts<'a>(&'a self, domain: &'a Domain, entry: &'a StsEntry) -> BoxFuture<'a, Result<(), PersistError>> {
         Box::pin(async move {
-            let queued = encode(entry).and_then(|value| self.queue.put_durable(sts_key(domain), Some(value)));
+            let queued = encode_sts(entry)
+                .and_then(|(value, text)| self.queue.put_durable_with(sts_key(domain), Some(value), text));
             let saved = match queued {
                 Ok(durable) => self.wait(durable).await,
                 Err(error) => Err(error),

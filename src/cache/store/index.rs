@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use super::frame::{Body, Census, Frame};
+use super::texts::Digest;
 
 /// First octet of the key of an MTA-STS branch.
 pub(super) const KEY_STS: u8 = b's';
@@ -17,6 +18,12 @@ pub(super) struct Index {
     slots: HashMap<u64, Slot, BuildHasherDefault<Hashed>>,
     census: Census,
     bytes: u64,
+    /// The text that the entry of a key refers to, where it does.
+    texts: HashMap<u64, Digest, BuildHasherDefault<Hashed>>,
+    /// How many entries refer to each.
+    referred: HashMap<Digest, usize>,
+    /// Texts that were referred to, once.
+    idle: Vec<Digest>,
 }
 
 /// Of keys that are hashes already.
@@ -53,7 +60,7 @@ impl Index {
     /// Takes note of a record that was written.
     pub fn apply(&mut self, frame: &Frame) {
         match &frame.body {
-            Body::Put { key, value } => self.put(self.hash(key), key, value.len(), frame.seq),
+            Body::Put { key, value } => self.put(self.hash(key), key, value, frame.seq),
             Body::Remove { key } => self.remove(self.hash(key), key),
             Body::Commit(_) => {}
         }
@@ -64,10 +71,11 @@ impl Index {
         self.hasher.hash_one(key)
     }
 
-    /// There is a live entry of this key, with a value of so many octets.
-    pub fn put(&mut self, hash: u64, key: &[u8], value_length: usize, seq: u64) {
+    /// There is a live entry of this key, with this value.
+    pub fn put(&mut self, hash: u64, key: &[u8], value: &[u8], seq: u64) {
         // What a record takes beside its key and value is small change.
-        let bytes = u32::try_from(key.len() + value_length + 32).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(key.len() + value.len() + 32).unwrap_or(u32::MAX);
+        self.refer(hash, Digest::in_value(value).map(|(digest, _)| digest));
         self.bytes += u64::from(bytes);
         match self.slots.insert(hash, Slot { seq, bytes }) {
             Some(old) => self.bytes -= u64::from(old.bytes),
@@ -77,10 +85,41 @@ impl Index {
 
     /// There is no live entry of this key.
     pub fn remove(&mut self, hash: u64, key: &[u8]) {
+        self.refer(hash, None);
         if let Some(old) = self.slots.remove(&hash) {
             self.bytes -= u64::from(old.bytes);
             self.count(key, -1);
         }
+    }
+
+    /// The entry of this key refers to that text now.
+    fn refer(&mut self, hash: u64, text: Option<Digest>) {
+        let before = match text {
+            Some(digest) => {
+                *self.referred.entry(digest).or_default() += 1;
+                self.texts.insert(hash, digest)
+            }
+            None => self.texts.remove(&hash),
+        };
+        let Some(before) = before else { return };
+        if let Some(count) = self.referred.get_mut(&before) {
+            *count -= 1;
+            if *count == 0 {
+                self.referred.remove(&before);
+                self.idle.push(before);
+            }
+        }
+    }
+
+    /// Whether a live entry refers to that text.
+    pub fn refers_to(&self, text: &Digest) -> bool {
+        self.referred.contains_key(text)
+    }
+
+    /// The texts that no live entry refers to any more, as of the last such call.
+    pub fn take_idle_texts(&mut self) -> Vec<Digest> {
+        let idle = std::mem::take(&mut self.idle);
+        idle.into_iter().filter(|text| !self.refers_to(text)).collect()
     }
 
     /// The position of the live record of a key.

@@ -22,6 +22,7 @@ mod log;
 mod queue;
 mod quick;
 mod recover;
+pub(in crate::cache) mod texts;
 mod writer;
 
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ pub use recover::Report;
 use crate::clock::{Clock, Instant, UnixTime};
 use crate::limits::STORE_SAVE_WAIT;
 use crate::telemetry::metrics::{STORE_LOST, STORE_MOVED_ASIDE};
-use queue::Queue;
+use queue::{Batch, Queue};
 
 /// The store's directory in the state directory.
 const STORE_DIRECTORY: &str = "store";
@@ -108,7 +109,7 @@ impl Store {
                 say(&opened.report, &store);
                 (opened.sorted, opened.report, Some(opened.copies))
             }
-            None => Default::default(),
+            None => (branches::Sorted::of(&store), Report::default(), None),
         };
         let (blobs, loaded) = sorted.finish(report);
         let (queue, directory) = (Queue::default(), store.clone());
@@ -122,7 +123,7 @@ impl Store {
         if let Err(error) = thread {
             // Without threads nothing else will work either; until then this is a disk that takes nothing.
             tracing::error!(%error, "the store has no writer");
-            queue.put_back(HashMap::new(), Vec::new());
+            queue.put_back(Batch::default());
         }
         let (blobs, ended) = (Mutex::new(blobs), Mutex::new(ended));
         Ok((Self { directory, queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded))
@@ -213,7 +214,7 @@ fn settle(store: &Path, now: UnixTime) {
     for name in [log::LOG_FILE, log::REWRITE_FILE, log::END_FILE, keyspace::OPENING_FILE] {
         files::clear(&store.join(name), false, now);
     }
-    for name in [keyspace::KEYSPACE_DIRECTORY, keyspace::NEW_DIRECTORY] {
+    for name in [keyspace::KEYSPACE_DIRECTORY, keyspace::NEW_DIRECTORY, texts::TEXTS_DIRECTORY] {
         files::clear(&store.join(name), true, now);
     }
     files::close_all(store, DEPTH);

@@ -1,6 +1,6 @@
 //! Changes on their way to the disk: the newest per key, so that a slow disk gathers work instead of a queue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::frame::fits;
+use super::texts::{Digest, Pending};
+use crate::cache::StsPolicy;
 use crate::clock::Instant;
 use crate::limits::{STORE_LINGER, STORE_PENDING};
 
@@ -31,16 +33,28 @@ struct Shared {
 #[derive(Default)]
 struct State {
     changes: HashMap<Vec<u8>, Change>,
+    texts: Pending,
     waiters: Vec<Waiter>,
     /// The disk does not take writes: nobody need wait for it.
     failing: bool,
     closed: bool,
 }
 
+/// What is written together.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Changes by key.
+    pub changes: HashMap<Vec<u8>, Change>,
+    /// The texts that they refer to, and perhaps some more.
+    pub texts: Pending,
+    /// To be told once it is durable.
+    pub waiters: Vec<Waiter>,
+}
+
 /// What the writer has to do next.
 pub(super) enum Work {
     /// Write this, then tell the waiters.
-    Write(HashMap<Vec<u8>, Change>, Vec<Waiter>),
+    Write(Batch),
     /// Nothing came in the given time.
     Idle,
     /// Nobody is left to send changes and all is written.
@@ -66,8 +80,19 @@ impl Queue {
         key: Vec<u8>,
         change: Change,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        self.put_durable_with(key, change, None)
+    }
+
+    /// Likewise, with the text that the value refers to.
+    pub fn put_durable_with(
+        &self,
+        key: Vec<u8>,
+        change: Change,
+        text: Option<(Digest, Arc<StsPolicy>)>,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let mut state = self.0.state.lock();
         state.insert(key, change)?;
+        state.texts.extend(text);
         state.wait(&self.0.wake)
     }
 
@@ -98,7 +123,9 @@ impl Queue {
         if state.changes.is_empty() && state.waiters.is_empty() {
             return if state.closed { Work::Closed } else { Work::Idle };
         }
-        Work::Write(std::mem::take(&mut state.changes), std::mem::take(&mut state.waiters))
+        let State { changes, texts, waiters, .. } = &mut *state;
+        let (changes, texts, waiters) = (std::mem::take(changes), std::mem::take(texts), std::mem::take(waiters));
+        Work::Write(Batch { changes, texts, waiters })
     }
 
     /// For the writer: returns when there is work, at the latest after `patience`.
@@ -110,11 +137,17 @@ impl Queue {
     }
 
     /// For the writer: these could not be written. What came in since is newer.
-    pub fn put_back(&self, changes: HashMap<Vec<u8>, Change>, waiters: Vec<Waiter>) {
+    pub fn put_back(&self, batch: Batch) {
+        let Batch { changes, texts, waiters } = batch;
         let mut state = self.0.state.lock();
         for (key, change) in changes {
             state.changes.entry(key).or_insert(change);
         }
+        state.texts.extend(texts);
+        let State { changes, texts, .. } = &mut *state;
+        let referred: HashSet<Digest> =
+            changes.values().flatten().filter_map(|value| Some(Digest::in_value(value)?.0)).collect();
+        texts.retain(|digest, _| referred.contains(digest));
         state.failing = true;
         for waiter in state.waiters.drain(..).chain(waiters) {
             // One who no longer waits has been answered already.

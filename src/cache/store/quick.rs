@@ -18,6 +18,7 @@ use super::index::Index;
 use super::keyspace::{KEYSPACE_DIRECTORY, Keyspace, Outline};
 use super::log::{self, LOG_FILE, Log};
 use super::recover::{self, Copies, Report, Unwritable};
+use super::texts::Texts;
 use crate::clock::UnixTime;
 use crate::limits::STORE_QUICK_BYTES;
 
@@ -42,7 +43,7 @@ pub(super) fn open(store: &Path, now: UnixTime) -> Opened {
     let is_usual = fs::metadata(&log).is_ok_and(|log| log.len() <= STORE_QUICK_BYTES)
         && files::is_directory(&store.join(KEYSPACE_DIRECTORY));
     let end = if is_usual { log::end(store) } else { None };
-    match end.map(|end| (end, read(&log))) {
+    match end.map(|end| (end, read(store, &log))) {
         Some((end, Ok(Some((whole, sorted))))) if whole.seq >= end => {
             let report = Report { policies: whole.census.sts, dane: whole.census.dane, ..Report::default() };
             Opened { sorted, copies: Opening::Log(Box::new(whole)), report }
@@ -53,7 +54,7 @@ pub(super) fn open(store: &Path, now: UnixTime) -> Opened {
 
 fn thoroughly(store: &Path, now: UnixTime) -> Opened {
     let opened = recover::open(store, now);
-    let mut sorted = Sorted::default();
+    let mut sorted = Sorted::of(store);
     for (key, value) in &opened.entries {
         sorted.take(key, value);
     }
@@ -75,7 +76,7 @@ pub(super) struct Whole {
 }
 
 /// Reads the log; nothing where it is not whole up to a last commit mark that agrees with it.
-fn read(log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
+fn read(store: &Path, log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
     let octets = files::read(log)?;
     let hasher = RandomState::new();
     let mut index = Index::new(hasher.clone());
@@ -91,7 +92,7 @@ fn read(log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
         last = None;
         match record.change {
             Change::Put(value) => {
-                index.put(hash, record.key, value.len(), record.seq);
+                index.put(hash, record.key, value, record.seq);
                 puts.push((hash, record.key, value, record.seq));
             }
             Change::Remove => {
@@ -110,14 +111,14 @@ fn read(log: &Path) -> io::Result<Option<(Whole, Sorted)>> {
         return Ok(None);
     }
     removed.retain(|key| !index.contains(key));
-    let sorted = decode(&puts);
+    let sorted = decode(store, &puts);
     Ok(Some((Whole { hasher, index, census, seq, removed, bytes: octets.len() as u64 }, sorted)))
 }
 
 /// Decodes on two threads.
-fn decode(puts: &[Put<'_>]) -> Sorted {
+fn decode(store: &Path, puts: &[Put<'_>]) -> Sorted {
     let sort = |puts: &[Put<'_>]| {
-        let mut sorted = Sorted::default();
+        let mut sorted = Sorted::of(store);
         puts.iter().for_each(|(_, key, value, _)| sorted.take(key, value));
         sorted
     };
@@ -126,7 +127,7 @@ fn decode(puts: &[Put<'_>]) -> Sorted {
         let other = scope.spawn(|| sort(other));
         let mut sorted = sort(one);
         // Where it panicked, so would this thread have.
-        sorted.append(other.join().unwrap_or_default());
+        sorted.append(other.join().unwrap_or_else(|_| Sorted::of(store)));
         sorted
     })
 }
@@ -158,6 +159,6 @@ impl Whole {
 
     fn open(self, store: &Path, keyspace: Keyspace) -> Result<Copies, Unwritable> {
         let log = Log::open(store, self.bytes)?;
-        Ok(Copies { log, keyspace, index: self.index, seq: self.seq, removed: self.removed })
+        Ok(Copies { log, keyspace, texts: Texts::of(store), index: self.index, seq: self.seq, removed: self.removed })
     }
 }

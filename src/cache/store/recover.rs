@@ -15,6 +15,7 @@ use super::frame::{Body, Census, Frame};
 use super::index::Index;
 use super::keyspace::{Damage, Keyspace, KeyspaceContents, KeyspaceError};
 use super::log::{self, Log, LogContents, MaxBySeq, keep_newest};
+use super::texts::Texts;
 use crate::clock::UnixTime;
 use crate::limits::STORE_MOVED_ASIDE;
 
@@ -27,6 +28,8 @@ pub(super) struct Copies {
     pub log: Log,
     /// The second.
     pub keyspace: Keyspace,
+    /// Long policy texts, which both refer to.
+    pub texts: Texts,
     /// What is in them.
     pub index: Index,
     /// The highest position in use.
@@ -207,7 +210,8 @@ fn bring_up(
             replace_keyspace(store, now, &mut found.report)?
         }
     };
-    let copies = Copies { log, keyspace, index: Index::default(), seq: found.seq(), removed: Vec::new() };
+    let texts = Texts::of(store);
+    let copies = Copies { log, keyspace, texts, index: Index::default(), seq: found.seq(), removed: Vec::new() };
     write_what_is_missing(copies, &keyspace_has, found)
 }
 

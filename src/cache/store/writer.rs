@@ -1,15 +1,16 @@
 //! The one thread that writes: takes everything that is queued, writes it to both copies with one wait for the
 //! disk each, tells those who wait, and keeps trying when the disk fails.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 
 use super::frame::{Body, Frame};
 use super::lock::{LockError, StateLock};
-use super::queue::{Change, Queue, Work};
+use super::queue::{Batch, Queue, Work};
 use super::quick::Opening;
 use super::recover::{self, Copies, Unwritable};
+use super::texts::Digest;
 use super::{StoreError, say};
 use crate::clock::{Clock, Instant};
 use crate::limits::{STORE_CHECK_AFTER, STORE_COMPLAINT_INTERVAL, STORE_RETRY_MAX, STORE_RETRY_MIN};
@@ -50,19 +51,20 @@ impl Writer {
         let mut copies = match opened {
             Ok(copies) => copies,
             Err(error) => {
-                self.queue.put_back(HashMap::new(), Vec::new());
+                self.queue.put_back(Batch::default());
                 let Some(copies) = self.recover(&error) else { return };
                 copies
             }
         };
+        copies.sweep_texts();
         loop {
             match self.queue.take(STORE_RETRY_MAX) {
                 Work::Idle => {}
                 Work::Closed => return,
-                Work::Write(changes, waiters) => {
-                    let error = match copies.write_log(&changes) {
+                Work::Write(batch) => {
+                    let error = match copies.write_log(&batch) {
                         Ok(frames) => {
-                            for waiter in waiters {
+                            for waiter in batch.waiters {
                                 // One who no longer waits has been answered already.
                                 let _ = waiter.send(Ok(()));
                             }
@@ -71,7 +73,7 @@ impl Writer {
                             second.err()
                         }
                         Err(error) => {
-                            self.queue.put_back(changes, waiters);
+                            self.queue.put_back(batch);
                             Some(error.into())
                         }
                     };
@@ -79,6 +81,7 @@ impl Writer {
                         drop(copies);
                         let Some(again) = self.recover(&error) else { return };
                         copies = again;
+                        copies.sweep_texts();
                     }
                 }
             }
@@ -149,10 +152,19 @@ impl Writer {
 }
 
 impl Copies {
-    /// Writes changes to the log: they are durable after this. After an error the copies must be opened again.
-    fn write_log(&mut self, changes: &HashMap<Vec<u8>, Change>) -> io::Result<Vec<Frame>> {
-        let mut frames = Vec::with_capacity(changes.len() + 1);
-        for (key, change) in changes {
+    /// Removes texts that no entry refers to.
+    fn sweep_texts(&self) {
+        self.texts.sweep(|digest| self.index.refers_to(digest));
+    }
+
+    /// Writes texts, and then changes to the log: they are durable after this. After an error the copies must be opened
+    /// again.
+    fn write_log(&mut self, batch: &Batch) -> io::Result<Vec<Frame>> {
+        let referred = batch.changes.values().flatten().filter_map(|value| Some(Digest::in_value(value)?.0));
+        let referred: HashSet<Digest> = referred.collect();
+        self.texts.save(referred.iter().filter_map(|digest| Some((digest, &**batch.texts.get(digest)?))))?;
+        let mut frames = Vec::with_capacity(batch.changes.len() + 1);
+        for (key, change) in &batch.changes {
             let body = match change {
                 Some(value) => Body::Put { key: key.clone(), value: value.clone() },
                 // What never reached the disk need not be removed from it.
@@ -179,6 +191,8 @@ impl Copies {
         if !frames.is_empty() {
             self.keyspace.append(frames.into())?;
         }
+        // Neither copy has a newest record that refers to them.
+        self.index.take_idle_texts().iter().for_each(|digest| self.texts.remove(digest));
         if self.log.wants_compaction(self.index.bytes()) { self.compact() } else { Ok(()) }
     }
 
