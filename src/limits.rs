@@ -174,6 +174,10 @@ pub const DANE_UNKNOWN_TTL: u32 = 300;
 pub const TEMPORARY_TTL: u32 = 10;
 /// Next hops being evaluated at once; more get TEMP.
 pub const POLICY_LOOKUPS: usize = 4_096;
+/// Of these, how many begin at once for each branch: a burst of thousands takes the memory of hundreds.
+pub const POLICY_LOOKUPS_BEGINNING: usize = 256;
+/// Then the next one begins, however slow those before it are.
+pub const POLICY_PLACE_TIME: Duration = Duration::from_millis(500);
 /// How long a client waits for a reply: as long as Postfix does.
 pub const SOCKETMAP_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of a reply: Postfix reads no more, and fails the lookup after it too.
@@ -187,6 +191,8 @@ pub const CACHE_EVICTION_SAMPLE: usize = 2;
 /// Seconds for which a policy counts as seen at least, however short it was valid: `policy.on-failure` says nothing about
 /// its domain for so long (design §11).
 pub const POLICY_SEEN: u32 = 86_400;
+/// One part in so many of the policy cache, in entries and in octets of memory and disk, is for the names of one zone.
+pub const CACHE_ZONE_SHARE: usize = 16;
 /// In eviction, each doubling of an entry's hits makes up for this much time without any.
 pub const CACHE_FREQUENCY_BONUS: Duration = Duration::from_secs(1_800);
 /// What expired is forgotten this long after, so that a clock wrong for a while throws nothing away.
@@ -207,6 +213,8 @@ pub const PREFETCH_SHARDS_PER_TICK: usize = 64;
 pub const PREFETCH_PER_TICK: usize = 40;
 /// Renewals under way at once.
 pub const PREFETCH_AT_ONCE: usize = 32;
+/// And of the names of one zone.
+pub const PREFETCH_PER_ZONE: usize = PREFETCH_AT_ONCE / 4;
 /// Renewals that wait; what does not fit is found again in the next round.
 pub const PREFETCH_QUEUE: usize = 1_024;
 /// A failed MTA-STS lookup is retried in the background for this long after the last query.
@@ -328,6 +336,15 @@ pub const STORE_KEY_BYTES: usize = 1024;
 pub const STORE_VALUE_BYTES: usize = 1024 * 1024;
 /// Policy texts longer than this are stored once, in a file of their own; a file takes 4 KiB at least.
 pub const STORE_TEXT_BYTES: usize = 2_048;
+/// Octets of a stored record beside its names and texts.
+pub const STORE_RECORD_BYTES: usize = 80;
+/// A record stands on disk so many times at most: in the log, as much out of date beside it as is alive, and in the
+/// keyspace, in two tables until they are merged.
+pub const STORE_RECORD_TIMES: usize = 4;
+/// Octets that the store takes beside that: the keyspace's journal, and [`STORE_LOG_SLACK`].
+pub const STORE_FIXED_BYTES: usize = 68 * 1024 * 1024;
+/// One part in so many of `cache.max-bytes` is for entries, however small that is.
+pub const STORE_LEAST_SHARE: usize = 4;
 /// Changes that wait for the disk; one per key, so this is reached only while the disk fails for long and
 /// the cache turns over. Beyond it nothing new is queued, and that is logged and counted.
 pub const STORE_PENDING: usize = 400_000;

@@ -2,6 +2,8 @@
 //!
 //! Sharded; a lock is held for one map operation, never across an await or any I/O. A hit allocates nothing.
 
+mod eviction;
+
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -10,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::entry::{DaneEntry, DaneVerdict, HeldPolicy, RecordOutcome, StsEntry, StsMode, StsPolicy};
+use super::entry::{DaneEntry, DaneVerdict, StsEntry, StsMode};
+use super::ledger::{self, Ledger, Size, Weight, Zone};
 use super::persist::Persist;
 use super::pool::Pools;
 use super::shared::Shared;
@@ -18,10 +21,9 @@ use super::snapshot::{Snapshot, Usage, joined};
 use super::state::{DaneState, Protection, StsState, Worth};
 use crate::clock::{Instant, Stamp, Tick, UnixTime};
 use crate::limits::{
-    self, CACHE_EVICTION_SAMPLE, CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF,
+    CACHE_FREQUENCY_BONUS, CACHE_SHARDS, POLICY_EXPIRED_KEPT, PREFETCH_BACKOFF, STORE_FIXED_BYTES, STORE_LEAST_SHARE,
 };
 use crate::names::{Domain, NextHop};
-use crate::telemetry::metrics as metric_names;
 
 /// How much the cache may hold.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +34,22 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+/// Tells the zone that a name lies in, from what is known already; nothing for the root, for registries, whose names are
+/// not of one owner, and where it is not known.
+pub type ZoneOf = Arc<dyn Fn(&Domain) -> Option<String> + Send + Sync>;
+
 /// What is known about next hops.
 pub struct PolicyCache {
     shards: Box<[Shard]>,
     hasher: RandomState,
     bounds: Bounds,
+    /// Octets on disk (`cache.max-bytes`).
+    disk: usize,
     entries: AtomicUsize,
-    bytes: AtomicUsize,
+    ledger: Ledger,
+    zone_of: Option<ZoneOf>,
+    /// Policies in force that were evicted and not told of yet, and when that was last done.
+    evicted: Mutex<(u64, Option<Instant>)>,
     /// Where eviction looks next.
     hand: AtomicUsize,
     persist: Arc<dyn Persist>,
@@ -59,7 +70,9 @@ struct Slot {
     dane: Option<DaneState>,
     sts: Option<StsState>,
     usage: Usage,
-    bytes: u32,
+    weight: Weight,
+    /// How deep its zone is, and a hash of that zone's name, where it is known.
+    zone: Option<(u8, u64)>,
     worth: Worth,
     /// Until when a policy counts as seen.
     seen_until: UnixTime,
@@ -76,8 +89,11 @@ impl PolicyCache {
             shards: (0..CACHE_SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
             bounds,
+            disk: usize::MAX,
             entries: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            ledger: Ledger::default(),
+            zone_of: None,
+            evicted: Mutex::default(),
             hand: AtomicUsize::new(0),
             persist,
             shared: None,
@@ -88,6 +104,18 @@ impl PolicyCache {
     /// With policies that other replicas share.
     pub fn sharing(self, shared: Arc<dyn Shared>) -> Self {
         Self { shared: Some(shared), ..self }
+    }
+
+    /// With a store that may take so many octets of the disk, all its files together.
+    pub fn on_disk(self, bytes: usize) -> Self {
+        // Of a small bound some is for entries all the same.
+        let disk = bytes.saturating_sub(STORE_FIXED_BYTES).max(bytes / STORE_LEAST_SHARE);
+        Self { disk, ..self }
+    }
+
+    /// With a bound for the names of one zone together.
+    pub fn grouped_by(self, zone_of: ZoneOf) -> Self {
+        Self { zone_of: Some(zone_of), ..self }
     }
 
     /// What other replicas share, where they do.
@@ -295,6 +323,11 @@ impl PolicyCache {
         picked
     }
 
+    /// The zone of an entry, as a number that means nothing beyond this cache; nothing where it is not known.
+    pub fn zone_of(&self, hop: &NextHop) -> Option<u64> {
+        self.shard(hop).slots.lock().get(hop).and_then(Slot::zone)
+    }
+
     /// Next hops known.
     pub fn len(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
@@ -307,7 +340,7 @@ impl PolicyCache {
 
     /// Octets held, by estimate.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.ledger.all().memory
     }
 
     #[allow(clippy::indexing_slicing, reason = "the index is a remainder by the number of shards")]
@@ -318,7 +351,8 @@ impl PolicyCache {
     /// Applies `change` to the slot of `hop`, made where it is missing, and keeps the books.
     fn change(&self, hop: &NextHop, now: Stamp, change: impl FnOnce(&mut Slot)) {
         let shard = self.shard(hop);
-        {
+        let found = self.zone(hop);
+        let (zone, all, of_zone) = {
             let mut slots = shard.slots.lock();
             let slot = match slots.get_mut(hop) {
                 Some(slot) => {
@@ -328,22 +362,44 @@ impl PolicyCache {
                 None => slots.entry(hop.clone()).or_insert_with(|| Slot::empty(now)),
             };
             change(slot);
-            slot.bytes = slot.estimate(hop);
+            // A cut that ended in the resolver's cache does not make it a name of the zone above.
+            slot.zone = slot.zone.max(found);
+            // Up to half of a table's places are empty.
+            let place = 2 * (size_of::<NextHop>() + size_of::<Slot>() + 1);
+            slot.weight = ledger::weigh(hop, slot.dane.as_ref(), slot.sts.as_ref(), place);
             slot.worth = Worth::of(slot.dane.as_ref(), slot.sts.as_ref(), slot.seen_until, now);
             self.entries.fetch_add(1, Ordering::Relaxed);
             shard.used.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(slot.bytes as usize, Ordering::Relaxed);
             if slot.worth == Worth::Nothing {
                 shard.plain.fetch_add(1, Ordering::Relaxed);
             }
+            let (all, of_zone) = self.ledger.count(slot.zone(), slot.weight, slot.sts.as_ref());
+            (slot.zone(), all, of_zone)
+        };
+        if self.is_crowded(of_zone) {
+            self.trim_zone(zone, now);
         }
-        self.trim(now);
+        if all.exceeds(self.bound()) {
+            self.trim(now);
+        }
+    }
+
+    /// The zone of `hop`, as far as it is known: how deep it is, and a hash of its name.
+    fn zone(&self, hop: &NextHop) -> Option<(u8, u64)> {
+        let (NextHop::Domain { domain: name, .. } | NextHop::Host { host: name, .. }) = hop;
+        let zone = self.zone_of.as_ref()?(name)?;
+        let labels = zone.split('.').filter(|label| !label.is_empty()).count();
+        Some((u8::try_from(labels).unwrap_or(u8::MAX), self.hasher.hash_one(zone.trim_end_matches('.'))))
+    }
+
+    fn bound(&self) -> Size {
+        Size { entries: self.bounds.entries, memory: self.bounds.bytes, disk: self.disk }
     }
 
     fn uncount(&self, shard: &Shard, slot: &Slot) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
         shard.used.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(slot.bytes as usize, Ordering::Relaxed);
+        self.ledger.uncount(slot.zone(), slot.weight, slot.sts.as_ref());
         if slot.worth == Worth::Nothing {
             shard.plain.fetch_sub(1, Ordering::Relaxed);
         }
@@ -355,37 +411,6 @@ impl PolicyCache {
             self.uncount(shard, slot);
         }
         removed.is_some()
-    }
-
-    /// Evicts until the bounds hold: what has no policy first, wherever it is, else what is worth least; looks
-    /// through a few shards for each, a different few each time.
-    fn trim(&self, now: Stamp) {
-        while self.len() > self.bounds.entries || self.bytes() > self.bounds.bytes {
-            let count = self.shards.len();
-            let start = self.hand.fetch_add(1, Ordering::Relaxed);
-            let turn = || (0..count).filter_map(|step| self.shards.get((start + step) % count));
-            let least = |shard| Some((self.least(shard, now)?, shard));
-            let plain = turn().filter(|shard| shard.plain.load(Ordering::Relaxed) > 0);
-            let victim =
-                plain.filter_map(least).take(CACHE_EVICTION_SAMPLE).min_by_key(|((rank, _), _)| *rank).or_else(|| {
-                    turn().filter_map(least).take(CACHE_EVICTION_SAMPLE).min_by_key(|((rank, _), _)| *rank)
-                });
-            let Some(((_, hop), shard)) = victim else { return };
-            if self.forget(shard, &hop) {
-                self.persist.remove(&hop);
-                metrics::counter!(metric_names::CACHE_EVICTIONS).increment(1);
-            }
-        }
-    }
-
-    /// The entry of a shard that would be missed least, and its rank.
-    fn least(&self, shard: &Shard, now: Stamp) -> Option<((Worth, i64), NextHop)> {
-        if shard.used.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let slots = shard.slots.lock();
-        let (hop, slot) = slots.iter().min_by_key(|(_, slot)| slot.rank(now))?;
-        Some((slot.rank(now), hop.clone()))
     }
 }
 
@@ -401,7 +426,21 @@ impl Slot {
         };
         let worth = Worth::Nothing;
         let (protection, expired_since) = (Protection::None, Tick::NEVER);
-        Self { dane: None, sts: None, usage, bytes: 0, worth, seen_until: 0, protection, expired_since }
+        Self {
+            dane: None,
+            sts: None,
+            usage,
+            weight: Weight::default(),
+            zone: None,
+            worth,
+            seen_until: 0,
+            protection,
+            expired_since,
+        }
+    }
+
+    fn zone(&self) -> Zone {
+        self.zone.map(|(_, hash)| hash)
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -429,35 +468,5 @@ impl Slot {
         let now = Tick::from(now.instant);
         self.expired_since = self.expired_since.min(now);
         now.since(self.usage.asked_at.max(self.expired_since)) >= POLICY_EXPIRED_KEPT
-    }
-
-    /// Octets held, roughly.
-    fn estimate(&self, hop: &NextHop) -> u32 {
-        let (NextHop::Domain { domain: name, .. } | NextHop::Host { host: name, .. }) = hop;
-        let text = |text: &str| limits::allocated(text.len());
-        let shared = |text: &str| limits::allocated_shared(text.len());
-        // As if nobody shared it: an estimate that is too high bounds as well.
-        let dane = self.dane.as_ref().map_or(0, |dane| {
-            let hosts = dane.entry.without.iter().map(|host| size_of_val(host) + text(host.as_str()));
-            shared(&dane.entry.reason) + hosts.sum::<usize>()
-        });
-        let sts = self.sts.as_ref().map_or(0, |sts| {
-            let policy = sts.entry.policy.as_ref().map_or(0, |held| {
-                let mx = held.policy.mx.iter().map(|mx| size_of_val(mx) + text(mx.host().as_str()));
-                let policy = limits::allocated_shared(size_of::<StsPolicy>()) + held.policy.lines.bytes();
-                limits::allocated_shared(size_of::<HeldPolicy>()) + text(&held.id) + policy + mx.sum::<usize>()
-            });
-            let outcome = match &sts.entry.record.outcome {
-                RecordOutcome::Id(id) => text(id),
-                RecordOutcome::Absent(why) | RecordOutcome::Failed(why) => shared(why),
-            };
-            let failure = sts.entry.failure.as_ref().map_or(0, |failure| {
-                limits::allocated(size_of_val(&**failure)) + text(&failure.id) + text(&failure.reason)
-            });
-            limits::allocated_shared(size_of::<StsEntry>()) + policy + outcome + failure
-        });
-        // Up to half of a table's places are empty.
-        let place = 2 * (size_of::<NextHop>() + size_of::<Self>() + 1);
-        u32::try_from(place + text(name.as_str()) + dane + sts).unwrap_or(u32::MAX)
     }
 }

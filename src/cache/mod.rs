@@ -5,6 +5,7 @@
 //! its age. Never looks anything up, never decides an answer, never serves by the wall clock alone.
 
 pub mod entry;
+mod ledger;
 mod memory;
 mod packed;
 mod persist;
@@ -15,7 +16,7 @@ mod state;
 pub mod store;
 
 pub use entry::{DaneEntry, DaneVerdict, HeldPolicy, StsEntry, StsMode, StsPolicy};
-pub use memory::{Bounds, PolicyCache};
+pub use memory::{Bounds, PolicyCache, ZoneOf};
 pub use persist::{Forgetful, Persist, PersistError};
 pub use shared::Shared;
 pub use snapshot::{Snapshot, Usage};

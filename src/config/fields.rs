@@ -23,9 +23,17 @@ pub(super) fn maps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMa
 }
 
 pub(super) fn cache_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    at_least(1 << 20, &"at least 1MiB", deserializer)
+}
+
+pub(super) fn store_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    at_least(16 << 20, &"at least 16MiB", deserializer)
+}
+
+fn at_least<'de, D: Deserializer<'de>>(least: usize, expected: &&str, deserializer: D) -> Result<usize, D::Error> {
     let octets = values::size(deserializer)?;
-    if octets < 1 << 20 {
-        return Err(de::Error::invalid_value(de::Unexpected::Unsigned(octets as u64), &"at least 1MiB"));
+    if octets < least {
+        return Err(de::Error::invalid_value(de::Unexpected::Unsigned(octets as u64), expected));
     }
     Ok(octets)
 }

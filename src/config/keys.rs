@@ -147,6 +147,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("postfix.resolv-conf", Kind::Text, Some(r#""/etc/resolv.conf""#), "the file that names them"),
     key("cache.max-entries", Kind::Number, Some("100000"), "policies kept; at least 100"),
+    key(
+        "cache.max-bytes",
+        Kind::NumberOrText,
+        Some(r#""200MiB""#),
+        "bound of the store on disk, all files together, at least 16MiB; the journal of its database has up to 64MiB of it",
+    ),
     key("cache.prefetch", Kind::Switch, Some("true"), "renew what is in use shortly before it ends"),
     key(
         "store.shared",

@@ -220,6 +220,9 @@ pub struct Cache {
     /// Policies kept, at least 100.
     #[serde(deserialize_with = "values::within::<100, 100_000_000, _, _>")]
     pub max_entries: usize,
+    /// Octets that all files of the store may take.
+    #[serde(deserialize_with = "fields::store_bytes")]
+    pub max_bytes: usize,
     /// Renew what is in use.
     pub prefetch: bool,
 }
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(config.resolver.cache_bytes, 32 << 20);
         assert_eq!((config.resolver.ipv4, config.resolver.ipv6), (true, None));
         assert_eq!(config.policy.timeout, Duration::from_secs(20));
-        assert_eq!(config.cache.max_entries, 100_000);
+        assert_eq!((config.cache.max_entries, config.cache.max_bytes), (100_000, 200 << 20));
         assert!(config.maps.is_empty() && config.policy.overrides.is_empty() && config.store.shared.is_none());
     }
 
@@ -418,6 +421,8 @@ mod tests {
             ("[socketmap]\nsocket-mode = 660", &["socketmap.socket-mode", "660", "octal"]),
             ("[dns]\nallow = [\"10.0.0.0/99\"]", &["dns.allow", "10.0.0.0/99"]),
             ("[log]\nlevel = \"loud\"", &["log.level", "loud", "debug"]),
+            ("[cache]\nmax-bytes = \"1MiB\"", &["cache.max-bytes", "16MiB"]),
+            ("[cache]\nmax-bytes = \"much\"", &["cache.max-bytes", "much", "size"]),
             ("[resolver]\ncache-bytes = \"1kB\"", &["resolver.cache-bytes", "1MiB"]),
             ("[resolver]\nupstream-port = 0", &["resolver.upstream-port", "1 to 65535"]),
             ("[mta-sts]\nproxy = \"socks5://x\"", &["mta-sts.proxy", "socks5://x"]),

@@ -16,7 +16,7 @@ use crate::config::{Config, Environment, LogLevel};
 use crate::control::explanations::Explanations;
 use crate::dns::{Date, text};
 use crate::limits;
-use crate::names::NextHop;
+use crate::names::{Domain, NextHop};
 use crate::policy::explain::Looker;
 use crate::policy::mta_sts::fetch::HttpsFetch;
 use crate::policy::{self, EngineSettings, mta_sts};
@@ -190,7 +190,9 @@ fn build_policy(
 ) -> policy::Engine {
     let entries = config.cache.max_entries;
     let bounds = Bounds { entries, bytes: limits::CACHE_BYTES_PER_ENTRY.saturating_mul(entries) };
-    let mut cache = PolicyCache::new(bounds, persist);
+    let cuts = resolver.clone();
+    let zone_of = Arc::new(move |name: &Domain| cuts.zone_of(name));
+    let mut cache = PolicyCache::new(bounds, persist).on_disk(config.cache.max_bytes).grouped_by(zone_of);
     if let Some(shared) = shared {
         cache = cache.sharing(shared);
     }

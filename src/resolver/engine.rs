@@ -18,6 +18,7 @@ use super::trust::ZoneTrust;
 use crate::clock::{Clock, Stamp};
 use crate::dns::{Answer, BoxFuture, Cause, Failure, Glance, Lookup, Security};
 use crate::limits;
+use crate::names::Domain;
 use crate::telemetry::metrics::{LOOKUP_DURATION, VALIDATIONS};
 use crate::telemetry::recent::Recent;
 
@@ -208,6 +209,13 @@ impl Engine {
     /// What the operator exempted from validation, in force or not.
     pub fn exceptions(&self) -> &[NegativeAnchor] {
         &self.core.settings.insecure
+    }
+
+    /// The zone that `name` lies in, by the zone cuts that are known; nothing where only the root or a top-level domain
+    /// is. Asks nobody.
+    pub fn zone_of(&self, name: &Domain) -> Option<String> {
+        let zone = self.core.zones.deepest(&name.to_name().to_lowercase(), false, self.core.now());
+        (zone.name.iter().count() > 1).then(|| zone.name.to_ascii())
     }
 
     /// Octets in the RRset cache.

@@ -119,7 +119,8 @@ fn ranges(layout: &Value, of: &SharedHost) -> Vec<(u16, u16, SharedHost)> {
         let [name, port, ..] = master.as_sequence()? else { return None };
         let name: Option<String> = FromRedisValue::from_redis_value_ref(name).ok()?;
         let name = name.filter(|name| !name.is_empty() && name != "?").unwrap_or_else(|| of.name.clone());
-        let number = |value: &Value| u16::from_redis_value_ref(value).ok();
+        // The library cuts a number off where it does not fit.
+        let number = |value: &Value| u16::try_from(i64::from_redis_value_ref(value).ok()?).ok();
         Some((number(from)?, number(to)?, SharedHost { name, port: number(port)? }))
     };
     layout.as_sequence().unwrap_or_default().iter().filter_map(range).collect()

@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_answer_for_each_question_and_none_too_long() {
-        let longest = format!("${0}\r\n{1}\r\n", SHARED_REPLY_BYTES - 10, "x".repeat(SHARED_REPLY_BYTES - 10));
+        let longest = format!("${0}\r\n{1}\r\n", SHARED_REPLY_BYTES - 12, "x".repeat(SHARED_REPLY_BYTES - 12));
         assert_eq!(longest.len(), SHARED_REPLY_BYTES);
         assert_eq!(read(2, longest.repeat(2).as_bytes()).await.ok(), Some(2 * SHARED_REPLY_BYTES));
         for (questions, sent) in [(0, "+OK\r\n"), (1, "+OK\r\n+OK\r\n"), (1, "$2000000\r\n"), (1, "HTTP/1.1 400\r\n")] {

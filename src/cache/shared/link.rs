@@ -70,7 +70,10 @@ async fn master(url: &SharedUrl, name: &str, dialer: &Dialer) -> Result<SharedHo
             asked => asked,
         };
         match asked {
-            Ok(Some((name, port))) => return Ok(SharedHost { name, port }),
+            Ok(Some((name, port))) => {
+                let port = u16::try_from(port).map_err(|_| (ErrorKind::UnexpectedReturnType, "no port"))?;
+                return Ok(SharedHost { name, port });
+            }
             Ok(None) => {}
             Err(error) => failed = error,
         }
@@ -78,7 +81,7 @@ async fn master(url: &SharedUrl, name: &str, dialer: &Dialer) -> Result<SharedHo
     Err(failed)
 }
 
-async fn ask_sentinel(dialer: &Dialer, sentinel: &SharedHost, name: &str) -> Result<Option<(String, u16)>, RedisError> {
+async fn ask_sentinel(dialer: &Dialer, sentinel: &SharedHost, name: &str) -> Result<Option<(String, i64)>, RedisError> {
     dialer.dial(sentinel).await?.ask(cmd("SENTINEL").arg("get-master-addr-by-name").arg(name)).await
 }
 

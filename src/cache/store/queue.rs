@@ -93,6 +93,9 @@ impl Queue {
         let mut state = self.0.state.lock();
         state.insert(key, change)?;
         state.texts.extend(text);
+        if state.texts.len() > state.changes.len() {
+            state.prune_texts();
+        }
         state.wait(&self.0.wake)
     }
 
@@ -144,10 +147,7 @@ impl Queue {
             state.changes.entry(key).or_insert(change);
         }
         state.texts.extend(texts);
-        let State { changes, texts, .. } = &mut *state;
-        let referred: HashSet<Digest> =
-            changes.values().flatten().filter_map(|value| Some(Digest::in_value(value)?.0)).collect();
-        texts.retain(|digest, _| referred.contains(digest));
+        state.prune_texts();
         state.failing = true;
         for waiter in state.waiters.drain(..).chain(waiters) {
             // One who no longer waits has been answered already.
@@ -176,6 +176,14 @@ impl Queue {
 }
 
 impl State {
+    /// Leaves out texts of changes that newer ones have taken the place of.
+    fn prune_texts(&mut self) {
+        let Self { changes, texts, .. } = self;
+        let referred = changes.values().flatten().filter_map(|value| Some(Digest::in_value(value)?.0));
+        let referred: HashSet<Digest> = referred.collect();
+        texts.retain(|digest, _| referred.contains(digest));
+    }
+
     fn insert(&mut self, key: Vec<u8>, change: Change) -> Result<(), StoreError> {
         if !fits(&key, change.as_deref().unwrap_or_default()) {
             return Err(StoreError::TooLarge);

@@ -8,14 +8,19 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 
 use crate::clock::Instant;
-use crate::limits::POLICY_LOOKUPS;
+use crate::limits::{POLICY_LOOKUPS, POLICY_LOOKUPS_BEGINNING, POLICY_PLACE_TIME};
 
 /// Lookups under way, by what they look up; bounded.
+///
+/// Of a burst only so many begin at once: one under way takes some 40 KiB, one that waits for its place next to nothing.
+/// A lookup gives its place away when it takes long, so that slow servers keep nobody from beginning.
 pub struct Flights<K, T: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<T>>>>,
+    places: Arc<Semaphore>,
 }
 
 /// A place on a flight.
@@ -39,12 +44,17 @@ where
 {
     /// Nothing under way.
     pub fn new() -> Self {
-        Self { under_way: Arc::default() }
+        Self { under_way: Arc::default(), places: Arc::new(Semaphore::new(POLICY_LOOKUPS_BEGINNING)) }
     }
 
     /// Joins the lookup of `key`, begun at `now` with `begin` where none is under way. It runs as a task of its
     /// own, so that it fills the cache whoever leaves.
-    pub fn join<F>(&self, key: &K, now: Instant, begin: impl FnOnce() -> F) -> Result<Flight<T>, Overloaded>
+    pub fn join<F>(
+        &self,
+        key: &K,
+        now: Instant,
+        begin: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Flight<T>, Overloaded>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -59,9 +69,17 @@ where
         let flight = Flight { started: now, is_first: true, result: receiver.shared() };
         under_way.insert(key.clone(), flight.clone());
         let landing = Landing { under_way: Arc::clone(&self.under_way), key: key.clone() };
-        let lookup = begin();
+        let places = Arc::clone(&self.places);
         tokio::spawn(async move {
-            let result = lookup.await;
+            // The semaphore is never closed.
+            let place = places.acquire().await;
+            let mut lookup = Box::pin(begin());
+            let soon = timeout(POLICY_PLACE_TIME, &mut lookup).await;
+            drop(place);
+            let result = match soon {
+                Ok(result) => result,
+                Err(_) => lookup.await,
+            };
             drop(landing);
             // Nobody may be waiting any more; the cache has it.
             _ = sender.send(result);

@@ -2,7 +2,8 @@
 //!
 //! Never outranks queries: a bounded number at once and per second, from one task.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::cache::entry::RecordOutcome;
 use crate::cache::{DaneVerdict, Snapshot};
 use crate::clock::Stamp;
 use crate::limits::{
-    CACHE_SHARDS, PREFETCH_AFTER, PREFETCH_AT_ONCE, PREFETCH_LEAD, PREFETCH_PER_TICK, PREFETCH_QUEUE,
-    PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_TICK,
+    CACHE_SHARDS, PREFETCH_AFTER, PREFETCH_AT_ONCE, PREFETCH_LEAD, PREFETCH_PER_TICK, PREFETCH_PER_ZONE,
+    PREFETCH_QUEUE, PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_TICK,
 };
 use crate::names::NextHop;
 use crate::policy::mta_sts::{Look, life};
@@ -73,6 +74,32 @@ fn spread(hop: &NextHop) -> u8 {
     first
 }
 
+/// Renewals under way by zone: one whose servers are slow leaves places for the others.
+#[derive(Default)]
+struct Zones(HashMap<u64, usize>);
+
+impl Zones {
+    /// Takes a place for a name of that zone; false where the zone has all that it may have. Names of which no zone is
+    /// known are on their own.
+    fn enter(&mut self, zone: Option<u64>) -> bool {
+        let Some(zone) = zone else { return true };
+        let count = self.0.entry(zone).or_default();
+        let is_free = *count < PREFETCH_PER_ZONE;
+        *count += usize::from(is_free);
+        is_free
+    }
+
+    fn leave(&mut self, zone: Option<u64>) {
+        let Some(zone) = zone else { return };
+        if let Entry::Occupied(mut count) = self.0.entry(zone) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 impl Engine {
     /// Renews entries until the future is dropped. One such task per engine.
     pub async fn maintain(self) {
@@ -81,9 +108,13 @@ impl Engine {
         let mut shard = 0;
         let mut queue: VecDeque<NextHop> = VecDeque::new();
         let mut under_way = FuturesUnordered::new();
+        let mut zones = Zones::default();
         loop {
             tokio::select! {
-                Some(()) = under_way.next() => continue,
+                Some(zone) = under_way.next() => {
+                    zones.leave(zone);
+                    continue;
+                }
                 _ = tick.tick() => {}
             }
             self.summarise();
@@ -94,12 +125,19 @@ impl Engine {
                     shard = (shard + 1) % CACHE_SHARDS;
                 }
             }
-            for _ in 0..PREFETCH_PER_TICK {
-                if under_way.len() >= PREFETCH_AT_ONCE {
-                    break;
-                }
+            let mut begun = 0;
+            while begun < PREFETCH_PER_TICK && under_way.len() < PREFETCH_AT_ONCE {
                 let Some(hop) = queue.pop_front() else { break };
-                under_way.push(self.renew(hop));
+                let zone = self.inner.cache.zone_of(&hop);
+                // Without a place now it is found again in the next round.
+                if zones.enter(zone) {
+                    begun += 1;
+                    let engine = &self;
+                    under_way.push(async move {
+                        engine.renew(hop).await;
+                        zone
+                    });
+                }
             }
         }
     }
@@ -150,4 +188,23 @@ impl Engine {
 
 fn count(ok: bool) {
     metrics::counter!(metric_names::PREFETCH, "result" => if ok { "ok" } else { "failed" }).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_has_a_quarter_of_the_places_and_gets_them_back() {
+        let mut zones = Zones::default();
+        let entered = |zones: &mut Zones, zone| (0..PREFETCH_AT_ONCE).filter(|_| zones.enter(zone)).count();
+        assert_eq!(entered(&mut zones, Some(1)), PREFETCH_AT_ONCE / 4);
+        assert_eq!(entered(&mut zones, Some(2)), PREFETCH_AT_ONCE / 4, "another zone has its own");
+        assert_eq!(entered(&mut zones, None), PREFETCH_AT_ONCE, "nobody knows of which zone these are");
+        zones.leave(Some(1));
+        assert!(zones.enter(Some(1)) && !zones.enter(Some(1)));
+        (0..PREFETCH_PER_ZONE).for_each(|_| zones.leave(Some(1)));
+        (0..PREFETCH_PER_ZONE).for_each(|_| zones.leave(Some(2)));
+        assert!(zones.0.is_empty(), "nothing is kept of zones without renewals");
+    }
 }

@@ -1,10 +1,12 @@
 //! Nobody spoils it for others: a hostile party and an innocent one side by side, at each place that they share.
 
 mod budgets;
+mod cache_places;
 mod connections;
 mod cuts;
 mod denials;
 mod exchanges;
+mod disk;
 mod explanations;
 mod failures;
 mod forward_zones;
@@ -12,5 +14,7 @@ mod glances;
 mod http;
 mod odd_servers;
 mod reach;
+mod policies;
+mod replicas;
 mod rrsets;
 mod sockets;

@@ -1,10 +1,9 @@
 //! Replicas that share what they learnt, without a server of others; `real` does it with one.
 
-mod fake;
-mod hostile;
+pub mod fake;
 mod real;
 mod server;
-mod setting;
+pub mod setting;
 mod whole;
 
 use std::time::Duration;
@@ -17,7 +16,7 @@ use self::fake::{Fake, Mood};
 use self::setting::{Owners, Replica, eventually, secure};
 
 /// More than a lookup may take where nothing outside is slow: the read wait, and what a busy machine adds.
-const AT_ONCE: Duration = Duration::from_secs(3);
+pub const AT_ONCE: Duration = Duration::from_secs(3);
 
 async fn two(fake: &Fake, owners: &Owners) -> (Replica, Replica) {
     (Replica::connected(&fake.url, None, owners).await, Replica::connected(&fake.url, None, owners).await)

@@ -2,9 +2,9 @@
 
 use postseal::cache::shared::LinkState;
 
-use super::AT_ONCE;
-use super::fake::{Fake, Mood};
-use super::setting::{Owners, Replica, eventually, secure};
+use crate::shared_store::AT_ONCE;
+use crate::shared_store::fake::{Fake, Mood};
+use crate::shared_store::setting::{Owners, Replica, eventually, secure};
 
 /// What the kernel's buffers of one loopback connection hold, generously; a reader that does not stop takes a gigabyte
 /// within the time that a mail waits.
