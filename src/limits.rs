@@ -177,7 +177,7 @@ pub const POLICY_LOOKUPS: usize = 4_096;
 /// Of these, how many begin at once for each branch: a burst of thousands takes the memory of hundreds.
 pub const POLICY_LOOKUPS_BEGINNING: usize = 256;
 /// Then the next one begins, however slow those before it are.
-pub const POLICY_PLACE_TIME: Duration = Duration::from_millis(500);
+pub const POLICY_PLACE_TIME: Duration = Duration::from_millis(250);
 /// How long a client waits for a reply: as long as Postfix does.
 pub const SOCKETMAP_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of a reply: Postfix reads no more, and fails the lookup after it too.

@@ -86,18 +86,12 @@ impl Texts {
     /// The text of that digest, put right where it is damaged in one place. Nothing where it cannot be had.
     pub fn read(&self, digest: &Digest) -> Option<String> {
         let path = self.0.join(digest.file_name());
-        let stored = read_bounded(&path)?;
-        let length = text_length(stored.len())?;
-        let text = stored.get(..length)?;
-        let text = if Digest::of(text) == *digest {
-            text.to_vec()
-        } else {
-            let repaired = repair(&stored, length, digest)?;
+        let (text, is_repaired) = text_in(&read_bounded(&path)?, digest)?;
+        if is_repaired {
             tracing::warn!(path = %path.display(), "a stored policy text was damaged: put right");
             // Where it cannot be written, it is put right again at the next start.
-            let _ = self.write(digest, &repaired);
-            repaired
-        };
+            let _ = self.write(digest, &text);
+        }
         String::from_utf8(text).ok()
     }
 
@@ -164,6 +158,16 @@ fn protected(text: &[u8]) -> Vec<u8> {
     [text, &parity, &sums].concat()
 }
 
+/// The text of `digest` in a file, and whether it had to be put right.
+fn text_in(stored: &[u8], digest: &Digest) -> Option<(Vec<u8>, bool)> {
+    let length = text_length(stored.len())?;
+    let text = stored.get(..length)?;
+    if Digest::of(text) == *digest {
+        return Some((text.to_vec(), false));
+    }
+    repair(stored, length, digest).map(|text| (text, true))
+}
+
 /// How long the text in a file of so many octets is.
 fn text_length(file: usize) -> Option<usize> {
     let rest = file.checked_sub(BLOCK)?;
@@ -219,8 +223,8 @@ mod tests {
         for at in 0..stored.len() {
             let mut damaged = stored.clone();
             damaged[at] ^= 0xff;
-            fs::write(&path, &damaged).expect("written");
-            assert_eq!(texts.read(&digest).as_deref(), Some(&*text), "octet {at}");
+            let found = text_in(&damaged, &digest).map(|(text, _)| text);
+            assert_eq!(found.as_deref(), Some(text.as_bytes()), "octet {at}");
         }
         fs::write(&path, [&[0; BLOCK / 2][..], &stored[BLOCK / 2..]].concat()).expect("written");
         assert_eq!(texts.read(&digest).as_deref(), Some(&*text), "half a block");
