@@ -112,3 +112,34 @@ impl<K: Eq + Hash, T: Clone> Drop for Landing<K, T> {
         self.under_way.lock().remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_begins_in_steps_and_slow_lookups_keep_nobody_from_beginning() {
+        let (flights, begun) = (Flights::<usize, usize>::new(), Arc::new(AtomicUsize::new(0)));
+        for number in 0..POLICY_LOOKUPS {
+            let begun = Arc::clone(&begun);
+            let slow = move || async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                std::future::pending().await
+            };
+            assert!(flights.join(&number, Instant::now(), slow).is_ok());
+        }
+        for step in 1..=3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(begun.load(Ordering::Relaxed), step * POLICY_LOOKUPS_BEGINNING);
+            tokio::time::sleep(POLICY_PLACE_TIME).await;
+        }
+        let all = POLICY_LOOKUPS.div_ceil(POLICY_LOOKUPS_BEGINNING);
+        tokio::time::sleep(POLICY_PLACE_TIME * u32::try_from(all).expect("a few")).await;
+        assert_eq!(begun.load(Ordering::Relaxed), POLICY_LOOKUPS, "none waits for those that hang");
+        let quick = flights.join(&0, Instant::now(), || std::future::ready(0));
+        assert!(quick.is_ok_and(|flight| !flight.is_first), "still one for each key");
+    }
+}
