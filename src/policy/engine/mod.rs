@@ -284,12 +284,9 @@ impl Engine {
     }
 
     /// The DANE lookup for `hop`, joined or begun.
-<<<<<<< HEAD
     fn dane_flight(&self, hop: &NextHop, scope: &Scope<'_>, now: Instant) -> Result<Flight<DaneState>, Overloaded> {
-        self.inner.dane.join(hop, now, || {
-            let (inner, hop, lookup) = (Arc::clone(&self.inner), hop.clone(), scope.lookup());
-            async move { inner.look_up_dane(&hop, &*lookup).await }
-        })
+        let (inner, key, lookup) = (Arc::clone(&self.inner), hop.clone(), scope.lookup());
+        self.inner.dane.join(hop, now, move || async move { inner.look_up_dane(&key, &*lookup).await })
     }
 
     /// The MTA-STS lookup for `domain`, joined or begun.
@@ -300,21 +297,8 @@ impl Engine {
         scope: &Scope<'_>,
         now: Instant,
     ) -> Result<Flight<Option<Looked>>, Overloaded> {
-        self.inner.sts.join(domain, now, || {
-            let (inner, domain, lookup) = (Arc::clone(&self.inner), domain.clone(), scope.lookup());
-            async move { inner.look_up_sts(&domain, look, &lookup).await }
-        })
-=======
-    fn dane_flight(&self, hop: &NextHop, now: Instant) -> Result<Flight<DaneState>, Overloaded> {
-        let (inner, key) = (Arc::clone(&self.inner), hop.clone());
-        self.inner.dane.join(hop, now, move || async move { inner.look_up_dane(&key).await })
-    }
-
-    /// The MTA-STS lookup for `domain`, joined or begun.
-    fn sts_flight(&self, domain: &Domain, look: Look, now: Instant) -> Result<Flight<Option<Looked>>, Overloaded> {
-        let (inner, key) = (Arc::clone(&self.inner), domain.clone());
-        self.inner.sts.join(domain, now, move || async move { inner.look_up_sts(&key, look).await })
->>>>>>> 7637a3f (Policy cache: bounded on disk (cache.max-bytes), and a zone's names have their share; a burst of lookups begins in steps)
+        let (inner, key, lookup) = (Arc::clone(&self.inner), domain.clone(), scope.lookup());
+        self.inner.sts.join(domain, now, move || async move { inner.look_up_sts(&key, look, &lookup).await })
     }
 }
 
