@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use tokio::time::timeout_at;
 
 use super::core::{Context, Core};
@@ -19,6 +19,10 @@ impl Core {
     }
 
     async fn unsigned_above(self: &Arc<Self>, context: &Context, name: &Name) -> Option<u32> {
+        if let Some(exception) = self.exception(name, RecordType::A) {
+            // RFC 7646 §2: as if the zone were not signed.
+            return Some(exception.seconds_left(self.clock.wall()));
+        }
         // An anchor below an unsigned delegation begins a chain of its own: that one is for the lookup itself.
         let deepest = self.zones.deepest(name, false, self.now());
         let from = deepest.name.iter().count() + 1;

@@ -28,7 +28,7 @@ use self::branch::Branch;
 use self::flights::{Flight, Flights, Overloaded};
 use self::scope::Scope;
 use super::decision::{DaneView, Decision, Outcome, Standing, StsView};
-use super::merge::{Combined, combine};
+use super::merge::{Combined, Sts, combine};
 use super::mta_sts::{Fetch, Look, Looked, life};
 use super::reply;
 use crate::cache::entry::{StsMode, StsPolicy};
@@ -271,6 +271,11 @@ impl Engine {
                     sts = sts.give_up_waiting();
                 }
                 () = sleep_or_never(deadline) => {
+                    // Where DANE says something, it says so whatever becomes of the policy.
+                    if combine(verdict, Some(Sts::Temporary)) == Some(Combined::Dane) {
+                        let is_first = is_first || sts.is_first();
+                        return (decide(Combined::Dane, map, dane.view(), sts.view(), false), is_first);
+                    }
                     let missing = match &dane {
                         Branch::Waiting(..) | Branch::Unproven(_) => "MX and TLSA lookup: no answer in time",
                         Branch::Off | Branch::Known(_) => "MTA-STS lookup: no answer in time",

@@ -2,4 +2,5 @@
 
 mod combination;
 mod hosts;
+mod silent_hosts;
 mod verdicts;
