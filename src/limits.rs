@@ -135,6 +135,15 @@ pub const STS_FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const STS_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Head start of one address before the next is tried as well (RFC 8305 §5).
 pub const STS_CONNECT_HEAD_START: Duration = Duration::from_millis(250);
+/// Head start of an address that is connected before the next is tried as well: TLS and answer take three round trips,
+/// and of eight addresses all get their turn within a minute, several within the time that a mail waits.
+pub const STS_ANSWER_HEAD_START: Duration = Duration::from_secs(1);
+/// How long an error that one address gave waits for another address to do better.
+pub const STS_BETTER_WAIT: Duration = Duration::from_secs(3);
+/// Policy hosts of which the address that worked is remembered; about 200 octets each.
+pub const STS_PLACES: usize = 4_096;
+/// Octets of a header field that an error quotes.
+pub const STS_QUOTED_BYTES: usize = 80;
 /// Addresses of a policy host that are tried, both families together.
 pub const STS_ADDRESSES: usize = 8;
 /// Tries within one lookup where the network fails (a lost packet leaves no domain unprotected).
@@ -172,6 +181,8 @@ pub const DANE_NEGATIVE_TTL: u32 = 3_600;
 pub const DANE_UNKNOWN_TTL: u32 = 300;
 /// A temporary failure is remembered this long: Postfix asks once per MX host and once per parent.
 pub const TEMPORARY_TTL: u32 = 10;
+/// The same where nothing answered: that may be our own network, and both branches are to be right 5 s after its return.
+pub const UNREACHED_TTL: u32 = 3;
 /// Next hops being evaluated at once; more get TEMP.
 pub const POLICY_LOOKUPS: usize = 4_096;
 /// Of these, how many begin at once for each branch: a burst of thousands takes the memory of hundreds.

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use crate::clock::UnixTime;
 use crate::config::{self, Environment, LastDay};
 use crate::names::Domain;
-use crate::policy::mta_sts::fetch::{FetchSettings, ProxyRules, RootsError, trusted_roots};
+use crate::policy::mta_sts::fetch::{FetchSettings, NotAProxy, ProxyRules, RootsError, trusted_roots};
 use crate::resolver::anchors::file::{FileError, read_anchors, read_hints};
 use crate::resolver::anchors::{built_in_anchors, built_in_hints};
 use crate::resolver::exceptions::NegativeAnchor;
@@ -34,6 +34,9 @@ pub enum MaterialError {
     /// `mta-sts.ca-file`.
     #[error("mta-sts.ca-file: {0}")]
     Authorities(#[from] RootsError),
+    /// `HTTPS_PROXY` in the environment: going direct in its place would break what the operator wants.
+    #[error("HTTPS_PROXY: {0}; only where NO_PROXY is `*` it does not matter")]
+    Proxy(NotAProxy),
     /// `store.shared-ca-file` cannot be read.
     #[error("store.shared-ca-file: {0}: {1}")]
     SharedAuthoritiesRead(PathBuf, io::Error),
@@ -103,23 +106,26 @@ pub(super) fn trust_anchors(config: &config::Resolver, now: UnixTime) -> Result<
 }
 
 /// How policy files are fetched. The proxy of the configuration is used for all; that of the environment with its
-/// exceptions.
-pub(super) fn fetch_settings(config: &config::MtaSts, environment: &Environment) -> FetchSettings {
+/// exceptions. Without MTA-STS it is used for nothing, and may be anything.
+pub(super) fn fetch_settings(
+    config: &config::MtaSts,
+    environment: &Environment,
+) -> Result<FetchSettings, MaterialError> {
     let variable = |upper, lower| environment.get(upper).or_else(|| environment.get(lower));
     let proxy = match &config.proxy {
         Some(proxy) => ProxyRules::new(Some(proxy), None),
         None => ProxyRules::new(variable("HTTPS_PROXY", "https_proxy"), variable("NO_PROXY", "no_proxy")),
     };
-    let proxy = proxy.unwrap_or_else(|error| {
-        tracing::warn!(%error, "HTTPS_PROXY is not used");
-        ProxyRules::default()
-    });
-    FetchSettings {
+    let proxy = match proxy {
+        Err(error) if config.enabled => return Err(MaterialError::Proxy(error)),
+        proxy => proxy.unwrap_or_default(),
+    };
+    Ok(FetchSettings {
         ca_file: config.ca_file.clone(),
         proxy,
         port: config.port,
         allow_private_addresses: config.allow_private_addresses,
-    }
+    })
 }
 
 /// The CA certificates of the shared store's servers, in PEM, each of them checked.

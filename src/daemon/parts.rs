@@ -176,7 +176,7 @@ fn build_fetch(
     resolver: &resolver::Engine,
     clock: &Clock,
 ) -> Result<Arc<HttpsFetch>, MaterialError> {
-    let settings = fetch_settings(&config.mta_sts, environment);
+    let settings = fetch_settings(&config.mta_sts, environment)?;
     Ok(Arc::new(HttpsFetch::new(Arc::new(resolver.clone()), settings, clock.clone())?))
 }
 

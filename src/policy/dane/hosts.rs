@@ -9,7 +9,7 @@ use hickory_proto::rr::RecordType;
 
 use super::host::{HostReport, examine};
 use super::mx::{MailHosts, mail_hosts};
-use super::ttl::Carried;
+use super::ttl::{Carried, of_failure};
 use super::verdict::{HostStatus, is_settled, verdict};
 use crate::cache::{DaneEntry, DaneVerdict};
 use crate::clock::UnixTime;
@@ -97,7 +97,7 @@ fn statuses(reports: &[HostReport]) -> Vec<HostStatus> {
 impl DaneReport {
     fn failed(failure: &Failure) -> Self {
         let verdict = DaneVerdict::Temporary;
-        let ttl = Carried::nothing().clamp(verdict, true);
+        let ttl = of_failure(&failure.cause);
         Self { verdict, ttl, carried_ttl: 0, reason: failure.to_string(), mx: None, hosts: Vec::new() }
     }
 
@@ -124,7 +124,12 @@ impl DaneReport {
         let known = hosts.iter().filter(|host| host.status != HostStatus::Unknown);
         let carried = known.fold(carried, |carried, host| carried.min(host.carried));
         let reason = reason(verdict, &hosts, mx);
-        Self { verdict, ttl: carried.clamp(verdict, unknown), carried_ttl: carried.seconds(), reason, mx, hosts }
+        let failure = hosts.iter().find_map(|host| host.failure.as_ref());
+        let ttl = match (verdict, failure) {
+            (DaneVerdict::Temporary, Some(failure)) => of_failure(&failure.cause),
+            _ => carried.clamp(verdict, unknown),
+        };
+        Self { verdict, ttl, carried_ttl: carried.seconds(), reason, mx, hosts }
     }
 }
 

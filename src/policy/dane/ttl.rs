@@ -1,8 +1,8 @@
 //! How long a verdict holds (design §7).
 
 use crate::cache::DaneVerdict;
-use crate::dns::{Answer, Found};
-use crate::limits::{DANE_NEGATIVE_TTL, DANE_TTL, DANE_UNKNOWN_TTL, TEMPORARY_TTL};
+use crate::dns::{Answer, Cause, Found};
+use crate::limits::{DANE_NEGATIVE_TTL, DANE_TTL, DANE_UNKNOWN_TTL, TEMPORARY_TTL, UNREACHED_TTL};
 
 /// The least TTL of the answers that carry a decision; denials count for an hour at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,14 @@ impl Carried {
             _ if something_unknown => ttl.min(DANE_UNKNOWN_TTL),
             _ => ttl,
         }
+    }
+}
+
+/// Seconds for which a failure with this cause is remembered: less where nothing answered, as when our own network is away.
+pub fn of_failure(cause: &Cause) -> u32 {
+    match cause {
+        Cause::Timeout | Cause::NoServers | Cause::Network => UNREACHED_TTL,
+        _ => TEMPORARY_TTL,
     }
 }
 

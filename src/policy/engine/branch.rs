@@ -63,6 +63,14 @@ impl<V: Clone, T: Clone> Branch<V, T> {
         matches!(self, Self::Waiting(flight, _) if flight.is_first)
     }
 
+    /// When it began, where there is nothing to use instead.
+    pub(super) fn alone_since(&self) -> Option<Instant> {
+        match self {
+            Self::Waiting(flight, None) => Some(flight.started),
+            Self::Off | Self::Known(_) | Self::Waiting(_, Some(_)) | Self::Unproven(_) => None,
+        }
+    }
+
     /// When it began, where there is something to use instead.
     pub(super) fn fallback_since(&self) -> Option<Instant> {
         match self {

@@ -1,10 +1,13 @@
 //! The lookup of one branch, from the question to the cache.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::Inner;
-use crate::cache::{DaneEntry, DaneState, DaneVerdict, Protection};
+use crate::cache::{DaneEntry, DaneState, DaneVerdict, Protection, StsState};
 use crate::dns::Lookup;
 use crate::limits::SLOW_HOST_PERCENT;
 use crate::names::{Domain, NextHop};
@@ -44,10 +47,12 @@ impl Inner {
         let hop = NextHop::Domain { domain: domain.clone(), port: None };
         let before = self.cache.peek(&hop).and_then(|slot| slot.sts);
         let shared = self.cache.shared();
+        let announced = Announced { domain, all: &self.announced };
+        let hear = |state: &StsState| announced.note(state);
         // The policy host's addresses are part of the same question.
         let scoped = self.fetch.over(lookup);
         let fetch = scoped.as_deref().unwrap_or(&*self.fetch);
-        let means = Means { lookup: &**lookup, fetch, shared, clock: &self.clock };
+        let means = Means { lookup: &**lookup, fetch, shared, clock: &self.clock, announced: &hear };
         let looked = mta_sts::look(means, domain, before.as_ref(), look).await?;
         metrics::counter!(metric_names::MTA_STS_RESULTS, "result" => looked.view.status()).increment(1);
         let unchanged = before.as_ref().is_some_and(|before| before.entry == looked.state.entry);
@@ -93,6 +98,24 @@ impl Inner {
         let sts = slot.sts.as_ref().map(|state| life::view(state, now));
         let sts = sts.as_ref().map_or("off", StsView::reason);
         self.note_protection(hop, protection, dane, sts);
+    }
+}
+
+/// Takes note of a policy that is announced, for as long as it is being fetched.
+struct Announced<'a> {
+    domain: &'a Domain,
+    all: &'a Mutex<HashMap<Domain, StsState>>,
+}
+
+impl Announced<'_> {
+    fn note(&self, state: &StsState) {
+        self.all.lock().insert(self.domain.clone(), state.clone());
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.all.lock().remove(self.domain);
     }
 }
 

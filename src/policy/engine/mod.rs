@@ -17,11 +17,12 @@ mod survey;
 pub use listing::Freshness;
 pub(super) use survey::{Survey, conclude};
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{sleep_until, timeout_at};
 
 use self::branch::Branch;
@@ -32,7 +33,7 @@ use super::merge::{Combined, Sts, combine};
 use super::mta_sts::{Fetch, Look, Looked, life};
 use super::reply;
 use crate::cache::entry::{StsMode, StsPolicy};
-use crate::cache::{DaneState, PolicyCache, Snapshot};
+use crate::cache::{DaneState, DaneVerdict, PolicyCache, Snapshot, StsState};
 use crate::clock::{Clock, Instant, Stamp, whole_seconds};
 use crate::config::{MapOptions, OnFailure, Override, Overrides};
 use crate::dns::Lookup;
@@ -85,6 +86,8 @@ struct Inner {
     dane: Flights<NextHop, DaneState>,
     /// None where there seems to be no record, which was not proven.
     sts: Flights<Domain, Option<Looked>>,
+    /// Policies that are being fetched: bounded by the lookups under way.
+    announced: Mutex<HashMap<Domain, StsState>>,
     /// Which lines about failures are written.
     repeats: Repeats,
     /// Policies that could not be had of late.
@@ -107,9 +110,22 @@ impl Engine {
         let (dane, sts) = (Flights::new(), Flights::new());
         let requests = |result| metrics::counter!(metric_names::CACHE_REQUESTS, "result" => result);
         let (hits, misses) = (requests("hit"), requests("miss"));
-        let (repeats, recent) = Default::default();
-        let inner =
-            Inner { lookup, fetch, clock, settings, overrides, cache, dane, sts, repeats, recent, hits, misses };
+        let (announced, repeats, recent) = Default::default();
+        let inner = Inner {
+            lookup,
+            fetch,
+            clock,
+            settings,
+            overrides,
+            cache,
+            dane,
+            sts,
+            announced,
+            repeats,
+            recent,
+            hits,
+            misses,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -183,6 +199,8 @@ impl Engine {
         scope: &Scope<'_>,
         now: Stamp,
     ) -> Result<(Branch<DaneView, DaneState>, Branch<StsView, Option<Looked>>), Overloaded> {
+        let outdated =
+            map.dane && self.inner.settings.dane && known.as_ref().is_some_and(|known| is_outdated(known, now));
         let (dane, sts) = known.map_or((None, None), |known| (known.dane, known.sts));
         let dane = if !(map.dane && self.inner.settings.dane) {
             Branch::Off
@@ -194,7 +212,7 @@ impl Engine {
         let decided = dane.verdict().is_some_and(|verdict| self.inner.settings.is_decided_by(verdict));
         let sts = match map.mta_sts && self.inner.settings.mta_sts {
             true => {
-                let fresh = sts.as_ref().is_some_and(|state| !life::needs_lookup(state, now));
+                let fresh = !outdated && sts.as_ref().is_some_and(|state| !life::needs_lookup(state, now));
                 let view = sts.map(|state| life::view(&state, now));
                 match view {
                     Some(view) if fresh || decided => Branch::Known(view),
@@ -202,13 +220,14 @@ impl Engine {
                     None if decided => Branch::Off,
                     view => {
                         // A policy in force is served when checking it takes long; and where the last lookup
-                        // found nothing out, a slow new one does not hold mail again.
+                        // gave no file, a slow new one does not hold mail again. A record that could not be had says nothing.
                         let look = match (&dane, &view) {
                             // DANE may decide alone: then it makes no difference whether there is no record.
                             (Branch::Waiting(..), None) => Look::UnlessDenied,
                             _ => Look::Recheck,
                         };
-                        let fallback = view.filter(|view| view.standing != Standing::Absent);
+                        let fallback = view
+                            .filter(|view| !matches!(view.standing, Standing::Absent | Standing::Unavailable(None)));
                         match (self.sts_flight(hop.policy_domain(), look, scope, now.instant), fallback) {
                             (Ok(flight), fallback) => Branch::Waiting(flight, fallback),
                             (Err(Overloaded), Some(view)) => Branch::Known(view),
@@ -235,20 +254,23 @@ impl Engine {
         let mut is_first = false;
         let cached = !matches!(dane, Branch::Waiting(..)) && !matches!(sts, Branch::Waiting(..));
         let timeout = self.inner.settings.timeout;
+        let latest = self.inner.clock.instant() + timeout;
         loop {
             let (verdict, column) = (dane.verdict(), sts.column(map.strict_testing));
             let waits = column.is_none() && verdict.is_some_and(|verdict| !self.inner.settings.is_decided_by(verdict));
             if let Some(combined) = combine(verdict, column).filter(|_| !waits) {
                 return (decide(combined, map, dane.view(), sts.view(), cached), is_first);
             }
-            if let (Some(_), &Branch::Unproven(started)) = (verdict, &sts) {
-                sts = match self.sts_flight(hop.policy_domain(), Look::Recheck, scope, started) {
+            if let (Some(_), Branch::Unproven(_)) = (verdict, &sts) {
+                sts = match self.sts_flight(hop.policy_domain(), Look::Recheck, scope, self.inner.clock.instant()) {
                     Ok(flight) => Branch::Waiting(flight, None),
                     Err(overloaded) => return (Decision::temporary(overloaded), true),
                 };
             }
             let deadline = dane.started().max(sts.started()).map(|started| started + timeout);
             let recheck = sts.fallback_since().map(|started| started + STS_RECHECK_WAIT.min(timeout / 2));
+            // Once DANE is known: until then, a policy may still arrive in time.
+            let first = sts.alone_since().filter(|_| verdict.is_some()).map(|from| (from + timeout / 2).min(latest));
             tokio::select! {
                 biased;
                 landed = dane.landed() => {
@@ -257,6 +279,7 @@ impl Engine {
                         Some(state) => Branch::Known(fresh_view(&state)),
                         None => return (Decision::temporary("lookup was given up"), is_first),
                     };
+                    sts = self.ask_again(hop, scope, sts);
                 }
                 landed = sts.landed() => match landed {
                     Some(Some(looked)) => {
@@ -266,6 +289,12 @@ impl Engine {
                     Some(None) => sts = sts.unproven(),
                     None => return (Decision::temporary("lookup was given up"), is_first || sts.is_first()),
                 },
+                () = sleep_or_never(first) => {
+                    is_first |= sts.is_first();
+                    let now = self.inner.clock.stamp();
+                    let announced = self.inner.announced.lock().get(hop.policy_domain()).cloned();
+                    sts = Branch::Known(life::unanswered(announced.as_ref(), now));
+                }
                 () = sleep_or_never(recheck) => {
                     is_first |= sts.is_first();
                     sts = sts.give_up_waiting();
@@ -285,6 +314,23 @@ impl Engine {
                     return (decision, is_first || dane.is_first() || sts.is_first());
                 }
             }
+        }
+    }
+
+    /// The MTA-STS branch once DANE is known: a record that could not be had before that is asked for once more.
+    fn ask_again(
+        &self,
+        hop: &NextHop,
+        scope: &Scope<'_>,
+        sts: Branch<StsView, Option<Looked>>,
+    ) -> Branch<StsView, Option<Looked>> {
+        let now = self.inner.clock.stamp();
+        let outdated = || self.inner.cache.peek(hop).is_some_and(|known| is_outdated(&known, now));
+        match &sts {
+            Branch::Known(view) if view.standing == Standing::Unavailable(None) && outdated() => self
+                .sts_flight(hop.policy_domain(), Look::Recheck, scope, now.instant)
+                .map_or(sts, |flight| Branch::Waiting(flight, None)),
+            _ => sts,
         }
     }
 
@@ -327,6 +373,13 @@ async fn sleep_or_never(until: Option<Instant>) {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether DANE was found out after the TXT record could not be had.
+fn is_outdated(known: &Snapshot, now: Stamp) -> bool {
+    let dane = known.dane.as_ref().filter(|dane| dane.entry.verdict != DaneVerdict::Temporary);
+    let sts = known.sts.as_ref();
+    sts.zip(dane).is_some_and(|(state, dane)| dane.left(now).is_some() && life::is_outdated(state, dane.age(now), now))
 }
 
 /// The branch as it stands, while it holds.

@@ -1,6 +1,6 @@
 //! The answer that needs no lookup: no future, no waiting, for nearly every query of a busy server.
 
-use super::{Engine, dane_view, decide};
+use super::{Engine, dane_view, decide, is_outdated};
 use crate::cache::DaneVerdict;
 use crate::clock::Stamp;
 use crate::config::MapOptions;
@@ -19,12 +19,13 @@ impl Engine {
         let uses_dane = map.dane && inner.settings.dane;
         let uses_sts = map.mta_sts && inner.settings.mta_sts;
         let known = inner.cache.get(hop, now)?;
+        let outdated = uses_dane && is_outdated(&known, now);
         let dane = if uses_dane { Some(dane_view(&known.dane?, now)?) } else { None };
         let verdict = dane.as_ref().map_or(DaneVerdict::None, |view| view.entry.verdict);
         // DANE decides already: MTA-STS need not be fresh, nor known.
         let decided = inner.settings.is_decided_by(verdict);
         let sts = match known.sts.filter(|_| uses_sts) {
-            Some(state) if decided || !life::needs_lookup(&state, now) => Some(life::view(&state, now)),
+            Some(state) if decided || !(outdated || life::needs_lookup(&state, now)) => Some(life::view(&state, now)),
             None if decided || !uses_sts => None,
             Some(_) | None => return None,
         };

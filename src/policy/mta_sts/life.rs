@@ -92,7 +92,9 @@ pub fn after_record(before: Option<&StsEntry>, answer: &RecordAnswer, now: Stamp
 pub fn to_fetch(state: &StsState, renew: bool, now: Stamp) -> Option<Box<str>> {
     let held = state.policy(now);
     let id = match (&state.entry.record.outcome, held) {
-        (RecordOutcome::Id(id), Some((held, _))) if *id == held.id && !renew => return None,
+        (RecordOutcome::Id(id), Some((held, _))) if *id == held.id && !renew && !is_unconfirmed(state, held) => {
+            return None;
+        }
         (RecordOutcome::Id(id), _) => id,
         // The record cannot be had, perhaps because somebody blocks it: what is held is renewed all the same.
         (RecordOutcome::Failed(_), Some((held, _))) if renew => &held.id,
@@ -102,6 +104,52 @@ pub fn to_fetch(state: &StsState, renew: bool, now: Stamp) -> Option<Box<str>> {
     let failed_lately =
         state.entry.failure.as_ref().is_some_and(|failure| failure.id == *id) && state.retry_left(now).is_some();
     (!failed_lately).then(|| id.clone())
+}
+
+/// The state where a policy that is due was not had yet, and no answer may wait longer: as after a failure of the network.
+pub fn unanswered(announced: Option<&StsState>, now: Stamp) -> StsView {
+    let nothing = || {
+        after_record(
+            None,
+            &RecordAnswer { outcome: RecordOutcome::Failed(NO_ANSWER.into()), ttl: 0, published_ttl: 0 },
+            now,
+        )
+    };
+    let entry = announced.map_or_else(|| nothing().into(), |state| Arc::clone(&state.entry));
+    let kind = announced.map(|_| FetchFailureKind::Network);
+    StsView { entry, standing: Standing::Unavailable(kind), ttl: 0 }
+}
+
+const NO_ANSWER: &str = "no answer in time";
+
+/// Whether the TXT question failed, and something else of the domain was answered since, `learnt` ago: then the failure may
+/// have been our own network's, and says nothing any more.
+pub fn is_outdated(state: &StsState, learnt: Duration, now: Stamp) -> bool {
+    matches!(state.entry.record.outcome, RecordOutcome::Failed(_))
+        && state.policy(now).is_none()
+        && learnt < state.record_age(now)
+}
+
+/// The state with a policy of another replica. A weak one holds only as long as the policy host cannot be asked: it counts
+/// as not fetched here.
+pub fn after_taking(state: &StsState, shared: Arc<HeldPolicy>, now: Stamp) -> StsState {
+    let weak = shared.policy.mode != StsMode::Enforce;
+    let id = shared.id.clone();
+    let state = state.adopting(shared, now);
+    if !weak || state.entry.failure.as_ref().is_some_and(|failure| failure.id == id) {
+        return state;
+    }
+    let kind = FetchFailureKind::Network;
+    let failure = FetchFailure { id, kind, reason: UNCONFIRMED.into(), at: now.wall, retry_after: 0, count: 0 };
+    let entry = StsEntry { failure: Some(failure.into()), ..(*state.entry).clone() };
+    StsState::updated(entry, Some(&state), now)
+}
+
+const UNCONFIRMED: &str = "policy of another replica, not fetched here yet";
+
+/// Whether what is held asks for less than `enforce` and was not fetched here since the last failure under its `id`.
+fn is_unconfirmed(state: &StsState, held: &HeldPolicy) -> bool {
+    held.policy.mode != StsMode::Enforce && state.entry.failure.as_ref().is_some_and(|failure| failure.id == held.id)
 }
 
 /// Whether a policy that another replica fetched takes the place of what is held here. Where nothing is, it does.
@@ -272,6 +320,36 @@ mod tests {
         for (name, announced, local, shared, expected) in rows {
             assert_eq!(takes(&state(announced, local), &shared, now), expected, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_weak_policy_of_another_replica_holds_only_until_the_host_can_be_asked() {
+        let clock = Clock::manual(1_800_000_000);
+        let now = clock.stamp();
+        let shared = |mode| {
+            let policy = StsPolicy { mode, max_age: 86_400, mx: Box::default(), lines: Default::default() };
+            Arc::new(HeldPolicy { id: "1".into(), fetched_at: now.wall, policy: policy.into() })
+        };
+        let record = after_record(None, &read(answer(&["v=STSv1; id=1;"], 86_400)), now);
+        let failed = after_failure(record.clone(), "1".into(), FetchFailureKind::Network, "", None, now);
+        let unheard =
+            after_record(None, &read(Err(Box::new(Failure::new(Name::root(), RecordType::TXT, Cause::Timeout)))), now);
+        let down = StsState::updated(failed, None, now);
+        let weak = after_taking(&down, shared(StsMode::None), now);
+        let strong = after_taking(&down, shared(StsMode::Enforce), now);
+        let blind = after_taking(&StsState::updated(unheard, None, now), shared(StsMode::Testing), now);
+        assert_eq!(to_fetch(&weak, false, now), None, "the host was just asked");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        let later = clock.stamp();
+        assert_eq!(to_fetch(&weak, false, later).as_deref(), Some("1"), "at the back-off, not at the daily renewal");
+        assert!(needs_lookup(&weak, later));
+        assert_eq!(to_fetch(&strong, false, later), None);
+        let heard = after_record(Some(&blind.entry), &read(answer(&["v=STSv1; id=1;"], 600)), later);
+        let heard = StsState::updated(heard, Some(&blind), later);
+        assert_eq!(to_fetch(&heard, false, later).as_deref(), Some("1"), "nor is one from before the record was known");
+        let (entry, _) =
+            after_policy((*weak.entry).clone(), "1".into(), (*shared(StsMode::None).policy).clone(), later);
+        assert_eq!(to_fetch(&StsState::updated(entry, Some(&weak), later), false, later), None, "fetched here");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 use super::fetch::{Fetch, FetchError};
 use super::life::{self, RecordAnswer};
 use super::policy;
-use crate::cache::entry::{FetchFailureKind, HeldPolicy, StsPolicy};
+use crate::cache::entry::{FetchFailureKind, HeldPolicy, RecordOutcome, StsPolicy};
 use crate::cache::{Shared, StsMode, StsState};
 use crate::clock::{Clock, Instant, Stamp};
 use crate::dns::{Answer, Failure, Glance, Lookup};
@@ -50,6 +50,8 @@ pub struct Means<'a> {
     pub shared: Option<&'a dyn Shared>,
     /// Both clocks.
     pub clock: &'a Clock,
+    /// Hears of a policy that is announced, before it is fetched.
+    pub announced: &'a (dyn Fn(&StsState) + Send + Sync),
 }
 
 /// Asks for the record and, where that is due, the policy. None where nothing is known but that there seems to be no
@@ -72,6 +74,9 @@ pub async fn look(means: Means<'_>, domain: &Domain, before: Option<&StsState>, 
     let Some(id) = life::to_fetch(&state, look == Look::Renew || weak, now) else {
         return Some(Looked { view: life::view(&state, now), state, fetched: false });
     };
+    if matches!(state.entry.record.outcome, RecordOutcome::Id(_)) {
+        (means.announced)(&state);
+    }
     let result = fetch_policy(fetch, clock, domain, &mut tries).await;
     let now = clock.stamp();
     let entry = (*state.entry).clone();
@@ -125,7 +130,7 @@ fn adopt(state: StsState, shared: Option<Arc<HeldPolicy>>, domain: &Domain, now:
     match shared.filter(|shared| life::takes(&state, shared, now)) {
         Some(shared) => {
             tracing::info!(%domain, id = %shared.id, fetched_at = shared.fetched_at, "policy of another replica taken");
-            state.adopting(shared, now)
+            life::after_taking(&state, shared, now)
         }
         None => state,
     }

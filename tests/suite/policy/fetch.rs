@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use postseal::cache::entry::FetchFailureKind;
 use postseal::clock::Clock;
-use postseal::dns::Security;
+use postseal::dns::{Found, Security};
 use postseal::names::Domain;
 use postseal::policy::mta_sts::{Fetch, FetchError, FetchSettings, HttpsFetch, ProxyRules};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -74,6 +75,20 @@ async fn answers_that_count() {
     let setting = Setting::new().await;
     let rows = [
         ("parameters", text("Content-Type: text/plain; charset=utf-8", POLICY.as_bytes())),
+        ("twice", text("Content-Type: text/plain\r\nContent-Type: text/plain; charset=utf-8", POLICY.as_bytes())),
+        ("identity", text("Content-Type: text/plain\r\nContent-Encoding: identity", POLICY.as_bytes())),
+        ("no encoding", text("Content-Type: text/plain\r\nContent-Encoding:", POLICY.as_bytes())),
+        (
+            "interim responses",
+            Script::says(Says::Octets(
+                format!(
+                    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\
+                     Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{POLICY}",
+                    POLICY.len()
+                )
+                .into(),
+            )),
+        ),
         ("upper case", text("CONTENT-TYPE: TEXT/PLAIN", POLICY.as_bytes())),
         (
             "chunked",
@@ -128,15 +143,37 @@ async fn answers_that_do_not_count() {
         ("server error", status("500 Oops"), FetchError::Status(500)),
         ("other success", status("204 No Content"), FetchError::Status(204)),
         ("partial content", status("206 Partial Content"), FetchError::Status(206)),
-        ("HTML", text("Content-Type: text/html", POLICY.as_bytes()), FetchError::MediaType),
-        ("similar type", text("Content-Type: text/plainer", POLICY.as_bytes()), FetchError::MediaType),
-        ("no type", text("X-A: b", POLICY.as_bytes()), FetchError::MediaType),
+        (
+            "HTML",
+            text("Content-Type: text/html", POLICY.as_bytes()),
+            FetchError::MediaType("Content-Type: text/html".into()),
+        ),
+        (
+            "similar type",
+            text("Content-Type: text/plainer", POLICY.as_bytes()),
+            FetchError::MediaType("Content-Type: text/plainer".into()),
+        ),
+        ("no type", text("X-A: b", POLICY.as_bytes()), FetchError::MediaType("no Content-Type".into())),
         (
             "two types",
             text("Content-Type: text/plain\r\nContent-Type: text/html", POLICY.as_bytes()),
-            FetchError::MediaType,
+            FetchError::MediaType("Content-Type: text/html".into()),
         ),
-        ("encoded", text("Content-Type: text/plain\r\nContent-Encoding: gzip", POLICY.as_bytes()), FetchError::Encoded),
+        (
+            "encoded",
+            text("Content-Type: text/plain\r\nContent-Encoding: gzip", POLICY.as_bytes()),
+            FetchError::Encoded("Content-Encoding: gzip".into()),
+        ),
+        (
+            "encoded beside identity",
+            text("Content-Type: text/plain\r\nContent-Encoding: identity, br", POLICY.as_bytes()),
+            FetchError::Encoded("Content-Encoding: identity, br".into()),
+        ),
+        (
+            "unknown transfer coding",
+            Script::response("200 OK", "Content-Type: text/plain\r\nTransfer-Encoding: foo", POLICY.as_bytes()),
+            FetchError::TransferCoding("Transfer-Encoding: foo".into()),
+        ),
         ("too long", long, FetchError::TooLong),
         (
             "too long, chunked",
@@ -228,7 +265,10 @@ async fn proxy(target: Option<std::net::SocketAddr>) -> (u16, tokio::task::JoinH
             head.push(client.read_u8().await.expect("a request"));
         }
         let status = if target.is_some() { "200 Connected" } else { "403 Forbidden" };
-        client.write_all(format!("HTTP/1.1 {status}\r\nX: y\r\n\r\n").as_bytes()).await.expect("an answer");
+        client
+            .write_all(format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 {status}\r\nX: y\r\n\r\n").as_bytes())
+            .await
+            .expect("an answer");
         if let Some(target) = target {
             let mut server = TcpStream::connect(target).await.expect("a policy host");
             let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -245,9 +285,15 @@ async fn a_proxy_is_used_and_its_refusal_told() {
     let by = |port: u16| FetchSettings {
         proxy: ProxyRules::new(Some(&format!("http://user:secret@127.0.0.1:{port}")), None).expect("a proxy"),
         port: 443,
-        allow_private_addresses: false,
         ..setting.settings()
     };
+    let strict = |port| FetchSettings { allow_private_addresses: false, ..by(port) };
+    assert_eq!(setting.fetch_with(strict(1)).await, Err(FetchError::PrivateAddress), "a proxy reaches no further");
+    // What our own DNS does not know, the proxy may.
+    setting.dns.nothing("mta-sts.example.com", RecordType::A, Found::NxDomain, Security::Insecure);
+    let (port, _task) = proxy(Some(setting.hosts.address)).await;
+    assert_eq!(setting.fetch_with(strict(port)).await, Ok(POLICY.into()));
+    setting.dns.loopback("mta-sts.example.com", Security::Insecure);
     let (port, task) = proxy(Some(setting.hosts.address)).await;
     assert_eq!(setting.fetch_with(by(port)).await, Ok(POLICY.into()));
     let request = task.await.expect("a request");

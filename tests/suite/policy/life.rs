@@ -157,7 +157,7 @@ async fn max_age_zero_enforces_for_this_delivery_only() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_not_fetched_again_for_five_minutes_then_up_to_an_hour() {
-    for error in [FetchError::Status(404), FetchError::Certificate("x".into()), FetchError::MediaType] {
+    for error in [FetchError::Status(404), FetchError::Certificate("x".into()), FetchError::MediaType("x".into())] {
         let world = World::new();
         world.sts_domain("example.com", "enforce", 86_400, 86_400);
         world.host.fails("example.com", error);
@@ -246,8 +246,12 @@ async fn a_policy_host_known_to_hang_holds_no_mail_again() {
     let world = World::new();
     world.sts_domain("example.com", "enforce", 86_400, 86_400);
     world.host.fails("example.com", FetchError::Timeout).delay("example.com", Duration::from_secs(60));
-    assert!(world.ask("example.com").await.starts_with("TEMP "), "the first time, mail waits");
-    pass(45).await;
+    let started = tokio::time::Instant::now();
+    assert_eq!(world.ask("example.com").await, "NOTFOUND ", "the first time, mail waits");
+    assert_eq!(started.elapsed().as_secs(), 10, "for half of policy.timeout");
+    assert_eq!(world.ask("example.com").await, "NOTFOUND ");
+    assert_eq!(started.elapsed().as_secs(), 10, "and no second time");
+    pass(55).await;
     assert_eq!(world.ask("example.com").await, "NOTFOUND ");
     pass(60).await;
     let started = tokio::time::Instant::now();

@@ -2,7 +2,9 @@
 
 mod dane;
 mod engine;
+mod failover;
 mod fetch;
+mod first_contact;
 mod life;
 mod on_failure;
 mod partial;

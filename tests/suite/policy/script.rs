@@ -73,6 +73,13 @@ impl Dns {
         self.nothing(name, RecordType::AAAA, Found::NoData, security)
     }
 
+    /// IPv4 addresses in this order, and a denial of IPv6 ones.
+    pub fn addresses(&self, name: &str, security: Security, addresses: &[&str]) -> &Self {
+        let address = |text: &&str| RData::A(text.parse::<std::net::Ipv4Addr>().expect("an address").into());
+        self.records(name, RecordType::A, security, 3_600, addresses.iter().map(address).collect());
+        self.nothing(name, RecordType::AAAA, Found::NoData, security)
+    }
+
     /// An IPv6 address, and a denial of IPv4 ones.
     pub fn address6(&self, name: &str, security: Security) -> &Self {
         let address = RData::AAAA(std::net::Ipv6Addr::LOCALHOST.into());

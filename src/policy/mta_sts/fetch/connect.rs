@@ -1,8 +1,14 @@
-//! A TCP connection to a host: addresses from our own resolver, both families raced (RFC 8305).
+//! Whole attempts at the addresses of a host, raced (RFC 8305): from the connection to the answer.
+//!
+//! Addresses come from our own resolver. One that does not connect, or does and then stalls, resets or says nothing of
+//! use, ends nothing while another has not been tried.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -11,45 +17,51 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::FetchError;
+use super::places::Places;
+use super::{FetchError, FetchedPolicy};
 use crate::addresses::is_public;
-use crate::dns::{Answer, Failure, Lookup};
-use crate::limits::{STS_ADDRESSES, STS_CONNECT_HEAD_START, STS_CONNECT_TIMEOUT, STS_RESOLUTION_DELAY};
+use crate::cache::entry::FetchFailureKind;
+use crate::dns::{Answer, BoxFuture, Failure, Lookup};
+use crate::limits::{
+    STS_ADDRESSES, STS_ANSWER_HEAD_START, STS_BETTER_WAIT, STS_CONNECT_HEAD_START, STS_CONNECT_TIMEOUT,
+    STS_RESOLUTION_DELAY,
+};
+use crate::policy::mta_sts::policy;
 
-/// Connects to `name`, looking up both families at once.
-pub(super) async fn connect_by_name(
-    lookup: &dyn Lookup,
-    name: &Name,
-    port: u16,
+/// Where to connect to: what is known of the addresses, and the slower family's answer, if it is still to come.
+pub(super) struct Addresses<'a> {
+    known: Vec<IpAddr>,
+    pending: Option<BoxFuture<'a, Result<Answer, Failure>>>,
     allow_private: bool,
-) -> Result<TcpStream, FetchError> {
-    let six = lookup.lookup(name, RecordType::AAAA);
-    let four = lookup.lookup(name, RecordType::A);
-    let (first, other) = select(six, four).await.factor_first();
-    if addresses(&first).is_empty() {
-        let both = [first, other.await];
-        return connect_any(&usable(&both, allow_private)?, port).await;
+}
+
+impl<'a> Addresses<'a> {
+    /// One address that the operator names.
+    pub(super) fn literal(address: IpAddr) -> Self {
+        Self { known: vec![address], pending: None, allow_private: true }
     }
-    // A little patience for the slower family (RFC 8305 §3), then off with the one that is there.
-    match select(other, Box::pin(sleep(STS_RESOLUTION_DELAY))).await {
-        Either::Left((second, _)) => connect_any(&usable(&[first, second], allow_private)?, port).await,
-        Either::Right((_, other)) => {
-            let early = match usable(&[first], allow_private) {
-                Ok(list) => connect_any(&list, port).await,
-                Err(error) => Err(error),
-            };
-            match early {
-                Ok(stream) => Ok(stream),
-                Err(error) => match usable(&[other.await], allow_private) {
-                    Ok(list) => connect_any(&list, port).await,
-                    Err(_) => Err(error),
-                },
+
+    /// Both families of `name`, asked at once; there is at least one address, or an error.
+    pub(super) async fn of(lookup: &'a dyn Lookup, name: &'a Name, allow_private: bool) -> Result<Self, FetchError> {
+        let six = lookup.lookup(name, RecordType::AAAA);
+        let four = lookup.lookup(name, RecordType::A);
+        let (first, other) = select(six, four).await.factor_first();
+        let Ok(known) = usable(std::slice::from_ref(&first), allow_private) else {
+            let known = usable(&[first, other.await], allow_private)?;
+            return Ok(Self { known, pending: None, allow_private });
+        };
+        // A little patience for the slower family (RFC 8305 §3), then off with the one that is there.
+        match select(other, Box::pin(sleep(STS_RESOLUTION_DELAY))).await {
+            Either::Left((second, _)) => {
+                let known = usable(&[first, second], allow_private)?;
+                Ok(Self { known, pending: None, allow_private })
             }
+            Either::Right((_, other)) => Ok(Self { known, pending: Some(other.into_inner()), allow_private }),
         }
     }
 }
 
-fn addresses(result: &Result<Answer, Failure>) -> Vec<IpAddr> {
+pub(super) fn addresses(result: &Result<Answer, Failure>) -> Vec<IpAddr> {
     let records = result.as_ref().map(Answer::records).unwrap_or_default();
     let address = |record: &RData| match record {
         RData::A(a) => Some(IpAddr::V4(a.0)),
@@ -80,34 +92,112 @@ fn usable(results: &[Result<Answer, Failure>], allow_private: bool) -> Result<Ve
     if list.is_empty() { Err(FetchError::PrivateAddress) } else { Ok(list) }
 }
 
-/// Connects to whichever address answers first, each with a head start before the next (RFC 8305 §5).
-pub(super) async fn connect_any(addresses: &[IpAddr], port: u16) -> Result<TcpStream, FetchError> {
-    let mut waiting: VecDeque<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+/// The first answer with a policy that parses, from whichever address; where there is none, the best of what was said.
+///
+/// An address has a head start of [`STS_CONNECT_HEAD_START`] to connect and of [`STS_ANSWER_HEAD_START`] to answer
+/// before the next one is tried as well, and none once it failed. `places` says which address comes first.
+pub(super) async fn race<F, A>(
+    host: &str,
+    mut addresses: Addresses<'_>,
+    port: u16,
+    places: &Places,
+    attempt: F,
+) -> Result<FetchedPolicy, FetchError>
+where
+    F: Fn(TcpStream) -> A,
+    A: Future<Output = Result<FetchedPolicy, FetchError>>,
+{
+    let mut waiting: VecDeque<IpAddr> = places.order(host, std::mem::take(&mut addresses.known)).into();
     let mut attempts = FuturesUnordered::new();
-    let mut last = io::ErrorKind::NotFound;
+    let mut best: Option<Result<FetchedPolicy, FetchError>> = None;
+    let mut newest = Arc::new(AtomicBool::new(false));
+    let mut next = Box::pin(sleep(std::time::Duration::ZERO));
+    let mut patience = Box::pin(sleep(STS_BETTER_WAIT));
     loop {
-        if let Some(address) = waiting.pop_front() {
-            attempts.push(timeout(STS_CONNECT_TIMEOUT, TcpStream::connect(address)));
+        let is_last = waiting.is_empty() && addresses.pending.is_none();
+        if attempts.is_empty() && is_last {
+            return best.unwrap_or(Err(FetchError::NoAddress));
         }
-        loop {
-            tokio::select! {
-                biased;
-                attempt = attempts.next() => match attempt {
-                    Some(Ok(Ok(stream))) => {
-                        // Small requests: nothing to gain from waiting for more octets.
-                        _ = stream.set_nodelay(true);
-                        return Ok(stream);
-                    }
-                    Some(Ok(Err(error))) => last = error.kind(),
-                    Some(Err(_)) => last = io::ErrorKind::TimedOut,
-                    None => return Err(FetchError::Connect(last)),
-                },
-                () = sleep(STS_CONNECT_HEAD_START), if !waiting.is_empty() => break,
+        let is_definite = best.as_ref().is_some_and(|best| weight(best) > 0);
+        tokio::select! {
+            biased;
+            Some((address, result)) = attempts.next(), if !attempts.is_empty() => {
+                if is_good(&result) {
+                    places.worked(host, address);
+                    return result;
+                }
+                if best.as_ref().is_none_or(|best| weight(&result) >= weight(best)) {
+                    best = Some(result);
+                }
+                next = Box::pin(sleep(std::time::Duration::ZERO));
+                patience = Box::pin(sleep(STS_BETTER_WAIT));
             }
-            if !waiting.is_empty() {
-                break;
+            answer = or_never(addresses.pending.as_mut()), if addresses.pending.is_some() => {
+                addresses.pending = None;
+                let more = usable(&[answer], addresses.allow_private).unwrap_or_default();
+                waiting.extend(places.order(host, more));
+                waiting.truncate(STS_ADDRESSES);
             }
+            () = &mut next, if !waiting.is_empty() => {
+                if newest.swap(false, Ordering::Relaxed) {
+                    // It is connected: that deserves more time.
+                    next = Box::pin(sleep(STS_ANSWER_HEAD_START.saturating_sub(STS_CONNECT_HEAD_START)));
+                    continue;
+                }
+                let Some(address) = waiting.pop_front() else { continue };
+                places.tried(host, address);
+                newest = Arc::default();
+                let connected = Arc::clone(&newest);
+                let attempt = &attempt;
+                attempts.push(async move {
+                    let result = match connect(SocketAddr::new(address, port)).await {
+                        Ok(stream) => {
+                            connected.store(true, Ordering::Relaxed);
+                            let result = attempt(stream).await;
+                            connected.store(false, Ordering::Relaxed);
+                            result
+                        }
+                        Err(error) => Err(error),
+                    };
+                    (address, result)
+                });
+                next = Box::pin(sleep(STS_CONNECT_HEAD_START));
+                patience = Box::pin(sleep(STS_BETTER_WAIT));
+            }
+            // Something definite is there, and nobody says anything better.
+            () = &mut patience, if is_definite && is_last => return best.unwrap_or(Err(FetchError::Timeout)),
         }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, FetchError> {
+    let stream = timeout(STS_CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| FetchError::Connect(io::ErrorKind::TimedOut))?
+        .map_err(|error| FetchError::Connect(error.kind()))?;
+    // Small requests: nothing to gain from waiting for more octets.
+    _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn or_never<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether no other address can do better.
+fn is_good(result: &Result<FetchedPolicy, FetchError>) -> bool {
+    result.as_ref().is_ok_and(|fetched| policy::parse(&fetched.body).is_ok())
+}
+
+/// How much a result says about the host: a file says more than an error, and an error more than a broken network.
+fn weight(result: &Result<FetchedPolicy, FetchError>) -> u8 {
+    match result {
+        Ok(_) => 2,
+        Err(error) if error.kind() == FetchFailureKind::Network => 0,
+        Err(_) => 1,
     }
 }
 
@@ -145,19 +235,5 @@ mod tests {
             assert_eq!(usable(&results, allow), expected, "{name}");
         }
         assert!(matches!(usable(&[answer(&[]), failure()], false), Err(FetchError::Dns(_))));
-    }
-
-    #[tokio::test]
-    async fn a_dead_address_costs_little_where_another_answers() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let list = ["127.9.9.9".parse().expect("an address"), "127.0.0.1".parse().expect("an address")];
-        let stream = connect_any(&list, port).await.expect("a connection");
-        assert_eq!(stream.peer_addr().expect("a peer").ip(), list[1]);
-        drop(listener);
-        assert!(matches!(
-            connect_any(&list[1..], port).await,
-            Err(FetchError::Connect(io::ErrorKind::ConnectionRefused))
-        ));
     }
 }

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hickory_proto::rr::RecordType;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    USER_AGENT,
+};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
@@ -18,13 +22,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::{connect_any, connect_by_name};
-use super::proxy::{Proxy, ProxyRules, open_tunnel};
+use super::connect::{Addresses, addresses, race};
+use super::places::Places;
+use super::proxy::{ProxyRules, open_tunnel};
 use super::tls::{RootsError, client_config, handshake_error, trusted_roots};
 use super::{Fetch, FetchError, FetchedPolicy};
+use crate::addresses::is_public;
 use crate::clock::Clock;
 use crate::dns::{BoxFuture, Lookup};
-use crate::limits::{STS_FETCH_TIMEOUT, STS_HEADER_BYTES, STS_HEADER_LINES, STS_POLICY_BYTES};
+use crate::limits::{STS_FETCH_TIMEOUT, STS_HEADER_BYTES, STS_HEADER_LINES, STS_POLICY_BYTES, STS_QUOTED_BYTES};
 use crate::names::Domain;
 
 const PATH: &str = "/.well-known/mta-sts.txt";
@@ -55,6 +61,7 @@ pub struct HttpsFetch {
     settings: FetchSettings,
     clock: Clock,
     trusted: RwLock<Trusted>,
+    places: Places,
 }
 
 /// Whom it believes.
@@ -75,13 +82,14 @@ impl HttpsFetch {
     /// A client; reads the CA file.
     pub fn new(lookup: Arc<dyn Lookup>, settings: FetchSettings, clock: Clock) -> Result<Self, RootsError> {
         let trusted = RwLock::new(Trusted::read(&settings, &clock)?);
-        Ok(Self { lookup, settings, clock, trusted })
+        Ok(Self { lookup, settings, clock, trusted, places: Places::default() })
     }
 
     /// The same client, its addresses from another resolver.
     pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
         let trusted = RwLock::new(self.trusted.read().clone());
-        Self { lookup, settings: self.settings.clone(), clock: self.clock.clone(), trusted }
+        let (settings, clock) = (self.settings.clone(), self.clock.clone());
+        Self { lookup, settings, clock, trusted, places: Places::default() }
     }
 
     /// The CAs that count.
@@ -99,30 +107,45 @@ impl HttpsFetch {
     async fn get(&self, domain: &Domain) -> Result<FetchedPolicy, FetchError> {
         // A name too long for the policy host to exist.
         let host = Domain::parse(&format!("mta-sts.{domain}")).map_err(|_| FetchError::NoAddress)?;
-        let stream = self.connect(&host).await?;
-        let tls = self.handshake(&host, stream).await?;
-        request(tls, &host, self.settings.port).await
-    }
-
-    async fn connect(&self, host: &Domain) -> Result<TcpStream, FetchError> {
-        let port = self.settings.port;
-        match self.settings.proxy.of(host.as_str()) {
-            None => connect_by_name(&*self.lookup, &host.to_name(), port, self.settings.allow_private_addresses).await,
-            Some(proxy) => {
-                let mut stream = self.connect_to_proxy(proxy).await?;
-                open_tunnel(&mut stream, proxy, host.as_str(), port).await?;
-                Ok(stream)
-            }
-        }
-    }
-
-    /// The operator names the proxy, so it may be anywhere.
-    async fn connect_to_proxy(&self, proxy: &Proxy) -> Result<TcpStream, FetchError> {
+        let (port, name) = (self.settings.port, host.to_name());
+        let Some(proxy) = self.settings.proxy.of(host.as_str()) else {
+            let found = Addresses::of(&*self.lookup, &name, self.settings.allow_private_addresses).await?;
+            let attempt = |stream| self.exchange(&host, stream);
+            return race(host.as_str(), found, port, &self.places, attempt).await;
+        };
+        self.refuse_private(&host).await?;
+        let host = &host;
+        let through = |mut stream| async move {
+            open_tunnel(&mut stream, proxy, host.as_str(), port).await?;
+            self.exchange(host, stream).await
+        };
+        // The operator names the proxy, so it may be anywhere.
         if let Ok(address) = proxy.host.parse::<IpAddr>() {
-            return connect_any(&[address], proxy.port).await;
+            return race(&proxy.host, Addresses::literal(address), proxy.port, &self.places, through).await;
         }
-        let name = Domain::parse(&proxy.host).map_err(|_| FetchError::NoAddress)?;
-        connect_by_name(&*self.lookup, &name.to_name(), proxy.port, true).await
+        let name = Domain::parse(&proxy.host).map_err(|_| FetchError::NoAddress)?.to_name();
+        let found = Addresses::of(&*self.lookup, &name, true).await?;
+        race(&proxy.host, found, proxy.port, &self.places, through).await
+    }
+
+    /// A proxy reaches further into the operator's network than we do: it is not asked for a host of which any address
+    /// is private. What our own DNS does not know, it may.
+    async fn refuse_private(&self, host: &Domain) -> Result<(), FetchError> {
+        if self.settings.allow_private_addresses {
+            return Ok(());
+        }
+        let name = host.to_name();
+        let (six, four) =
+            tokio::join!(self.lookup.lookup(&name, RecordType::AAAA), self.lookup.lookup(&name, RecordType::A));
+        match [six, four].iter().flat_map(addresses).all(is_public) {
+            true => Ok(()),
+            false => Err(FetchError::PrivateAddress),
+        }
+    }
+
+    async fn exchange(&self, host: &Domain, stream: TcpStream) -> Result<FetchedPolicy, FetchError> {
+        let tls = self.handshake(host, stream).await?;
+        request(tls, host, self.settings.port).await
     }
 
     async fn handshake(&self, host: &Domain, stream: TcpStream) -> Result<TlsStream<TcpStream>, FetchError> {
@@ -189,19 +212,48 @@ fn check_head<B>(response: &Response<B>) -> Result<(), FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    if response.headers().contains_key(CONTENT_ENCODING) {
-        return Err(FetchError::Encoded);
-    }
-    if is_plain_text(response.headers()) { Ok(()) } else { Err(FetchError::MediaType) }
+    check_fields(response.headers())
 }
 
-/// One Content-Type of `text/plain`, with parameters or without (RFC 8461 §3.2, RFC 9110 §8.3).
-fn is_plain_text(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return false };
-    let Ok(text) = value.to_str() else { return false };
-    let essence = text.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("text/plain")
+/// What the header says about the body: plain text, as it is (RFC 8461 §3.2; RFC 9110 §8.3, §8.4; RFC 9112 §6.1). A
+/// field that stands twice counts if each says so.
+fn check_fields(headers: &HeaderMap) -> Result<(), FetchError> {
+    let refused = |name: &HeaderName, fits: fn(&str) -> bool| {
+        let mut values = headers.get_all(name).iter();
+        values.find(|value| !value.to_str().is_ok_and(fits)).map(|value| quoted(name, value))
+    };
+    // Codings are a list, and its empty elements do not count (RFC 9110 §5.6.1).
+    let no_coding = |text: &str| text.split(',').all(|one| matches!(one.trim(), "") || is_word(one, "identity"));
+    if let Some(field) = refused(&CONTENT_ENCODING, no_coding) {
+        return Err(FetchError::Encoded(field));
+    }
+    if let Some(field) = refused(&TRANSFER_ENCODING, |text| is_word(text, "chunked")) {
+        return Err(FetchError::TransferCoding(field));
+    }
+    let plain = |text: &str| is_word(text.split(';').next().unwrap_or_default(), "text/plain");
+    if let Some(field) = refused(&CONTENT_TYPE, plain) {
+        return Err(FetchError::MediaType(field));
+    }
+    match headers.contains_key(CONTENT_TYPE) {
+        true => Ok(()),
+        false => Err(FetchError::MediaType("no Content-Type".into())),
+    }
+}
+
+fn is_word(text: &str, word: &str) -> bool {
+    text.trim().eq_ignore_ascii_case(word)
+}
+
+/// A field as it came, cut, and what is not printable ASCII escaped: a stranger wrote it.
+fn quoted(name: &HeaderName, value: &HeaderValue) -> Box<str> {
+    let name = match *name {
+        CONTENT_TYPE => "Content-Type",
+        CONTENT_ENCODING => "Content-Encoding",
+        _ => "Transfer-Encoding",
+    };
+    let octets = value.as_bytes();
+    let shown = octets.get(..STS_QUOTED_BYTES).unwrap_or(octets);
+    format!("{name}: {}", shown.escape_ascii()).into()
 }
 
 async fn read_body(response: Response<hyper::body::Incoming>) -> Result<FetchedPolicy, FetchError> {

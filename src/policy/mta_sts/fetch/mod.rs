@@ -5,6 +5,7 @@
 
 mod connect;
 mod https;
+mod places;
 mod proxy;
 mod tls;
 
@@ -75,12 +76,15 @@ pub enum FetchError {
     /// A status other than 200; redirects are not followed (RFC 8461 §3.3).
     #[error("policy host answered with HTTP status {0}")]
     Status(u16),
-    /// A media type other than `text/plain` (RFC 8461 §3.2).
-    #[error("policy file is not text/plain")]
-    MediaType,
-    /// A Content-Encoding, which nobody asked for.
-    #[error("policy file is encoded")]
-    Encoded,
+    /// A media type other than `text/plain`, or none (RFC 8461 §3.2): the field as it came.
+    #[error("policy file is not text/plain: {0}")]
+    MediaType(Box<str>),
+    /// A Content-Encoding, which nobody asked for: the field as it came.
+    #[error("policy file is encoded: {0}")]
+    Encoded(Box<str>),
+    /// A Transfer-Encoding other than `chunked` (RFC 9112 §6.1): the field as it came.
+    #[error("policy file has an unknown transfer coding: {0}")]
+    TransferCoding(Box<str>),
     /// A body beyond the bound.
     #[error("policy file is longer than {STS_POLICY_BYTES} octets")]
     TooLong,
@@ -97,8 +101,9 @@ impl FetchError {
             | Self::Tls(_)
             | Self::Malformed
             | Self::Status(_)
-            | Self::MediaType
-            | Self::Encoded
+            | Self::MediaType(_)
+            | Self::Encoded(_)
+            | Self::TransferCoding(_)
             | Self::TooLong => FetchFailureKind::Http,
             Self::Certificate(_) => FetchFailureKind::Certificate,
         }

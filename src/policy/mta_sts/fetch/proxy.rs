@@ -34,14 +34,15 @@ pub struct NotAProxy;
 
 impl ProxyRules {
     /// The rules out of a proxy URL (`mta-sts.proxy` or `HTTPS_PROXY`) and a list of exceptions (`NO_PROXY`).
-    /// An empty URL means none.
+    /// An empty URL means none, and one that is no proxy's is an error, unless the exceptions cover everything.
     pub fn new(proxy: Option<&str>, no_proxy: Option<&str>) -> Result<Self, NotAProxy> {
-        let proxy = proxy.map(str::trim).filter(|text| !text.is_empty()).map(Proxy::parse).transpose()?;
         let direct = no_proxy.unwrap_or_default().split(',').map(|entry| {
             let entry = entry.trim().to_ascii_lowercase();
             entry.strip_prefix("*.").or(entry.strip_prefix('.')).map(str::to_owned).unwrap_or(entry)
         });
-        Ok(Self { proxy, direct: direct.filter(|entry| !entry.is_empty()).collect() })
+        let direct: Vec<String> = direct.filter(|entry| !entry.is_empty()).collect();
+        let proxy = proxy.map(str::trim).filter(|text| !text.is_empty() && !direct.iter().any(|entry| entry == "*"));
+        Ok(Self { proxy: proxy.map(Proxy::parse).transpose()?, direct })
     }
 
     /// The proxy to reach `host` by, if any.
@@ -120,22 +121,31 @@ pub(super) async fn open_tunnel(
     };
     let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{authorization}\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|_| FetchError::Broken)?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        // An octet at a time: what follows the header belongs to TLS.
-        let octet = stream.read_u8().await.map_err(|_| FetchError::Broken)?;
-        head.push(octet);
-        if head.len() > PROXY_RESPONSE_BYTES {
-            return Err(FetchError::Malformed);
+    let mut left = PROXY_RESPONSE_BYTES;
+    loop {
+        let status = read_status(stream, &mut left).await?;
+        match status {
+            200..300 => return Ok(()),
+            // Interim responses come before the one that counts (RFC 9110 §15.2); 101 nobody asked for.
+            100 | 102..200 => {}
+            _ => return Err(FetchError::Proxy(status)),
         }
     }
-    let status = head
-        .strip_prefix(b"HTTP/1.")
+}
+
+/// The status of one response without content; of all of them no more than `left` octets are read.
+async fn read_status(stream: &mut TcpStream, left: &mut usize) -> Result<u16, FetchError> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        *left = left.checked_sub(1).ok_or(FetchError::Malformed)?;
+        // An octet at a time: what follows the header belongs to TLS.
+        head.push(stream.read_u8().await.map_err(|_| FetchError::Broken)?);
+    }
+    head.strip_prefix(b"HTTP/1.")
         .and_then(|rest| rest.get(2..5))
         .and_then(|digits| std::str::from_utf8(digits).ok())
         .and_then(|digits| digits.parse::<u16>().ok())
-        .ok_or(FetchError::Malformed)?;
-    if (200..300).contains(&status) { Ok(()) } else { Err(FetchError::Proxy(status)) }
+        .ok_or(FetchError::Malformed)
 }
 
 #[cfg(test)]
@@ -181,6 +191,10 @@ mod tests {
             assert_eq!(rules.of(host).is_none(), direct, "{host}");
         }
         assert!(ProxyRules::new(Some("proxy:1"), Some("*")).expect("rules").of("example.com").is_none());
+        assert!(
+            ProxyRules::new(Some("socks5://proxy:1"), Some("a.example, *")).expect("rules").of("b.example").is_none()
+        );
+        assert_eq!(ProxyRules::new(Some("socks5://proxy:1"), Some("a.example")), Err(NotAProxy));
         assert!(ProxyRules::default().of("example.com").is_none());
     }
 }
