@@ -377,7 +377,8 @@ impl Ended {
                 Rcode::BadVers | Rcode::BadCookie | Rcode::Other(_) => "rcode",
             },
             Self::Malformed => "malformed",
-            Self::Doubted(_) => "timeout",
+            // Counted by those who wait.
+            Self::Silent(NetError::Timeout) | Self::Doubted(_) => return None,
             Self::Silent(error) | Self::Disconnected(error) => match error {
                 NetError::Timeout => "timeout",
                 NetError::Refused => "connection_refused",

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::rr::Name;
+use metrics::counter;
 
 use super::attempt::Ended;
 use super::exchange::{Exchange, Line, Waiting};
@@ -20,6 +21,7 @@ use crate::limits;
 use crate::resolver::budget::{Budget, Exceeded, OUT_OF_TIME};
 use crate::resolver::message::{Message, Rcode};
 use crate::resolver::transport::NetError;
+use crate::telemetry::metrics as names;
 
 /// Round trips below this are as good as each other; also what makes a try at another server worthwhile.
 const LEAST_COST: Duration = Duration::from_millis(50);
@@ -176,6 +178,10 @@ impl Question<'_> {
     fn note_silence(&self, progress: &Progress, index: usize) {
         if let Some(candidate) = progress.candidates.get(index) {
             self.shared.table.lock().silent(candidate.server, self.shared.clock.instant());
+            // Here and not at the end of the exchange, which nobody may wait for any more by then.
+            if self.shared.settings.counted {
+                counter!(names::UPSTREAM_ERRORS, "reason" => "timeout").increment(1);
+            }
         }
     }
 
