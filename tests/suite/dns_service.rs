@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CD: u8 = 0x10;
 
 /// The service on a lab's engine, on loopback.
-async fn serve(lab: &Lab) -> SocketAddr {
+pub async fn serve(lab: &Lab) -> SocketAddr {
     let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = sockets.addresses()[0];
     let settings = ServiceSettings { allow: vec!["127.0.0.0/8".parse().unwrap()], ..ServiceSettings::default() };

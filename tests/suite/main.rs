@@ -45,6 +45,7 @@ mod resolver_world;
 mod rfc5011;
 mod round_trips;
 mod scenarios;
+mod second_opinion;
 mod service_manager;
 mod shared_store;
 mod socketmap_server;
