@@ -19,7 +19,7 @@ pub struct Budget {
     referrals: AtomicU32,
     checks: AtomicU32,
     failed_checks: AtomicU32,
-    hashes: AtomicU32,
+    hash_blocks: AtomicU32,
     /// The policy question that the lookup is a part of.
     scope: Option<Arc<Scope>>,
 }
@@ -86,9 +86,16 @@ impl Budget {
     pub fn failed_check(&self) -> Result<(), Exceeded> {
         spend(&self.failed_checks, limits::FAILED_SIGNATURE_CHECKS_PER_LOOKUP, "failed signature checks")
     }
-    /// One more NSEC3 hash, before it is computed.
-    pub fn nsec3_hash(&self) -> Result<(), Exceeded> {
-        spend(&self.hashes, limits::NSEC3_HASHES_PER_LOOKUP, "NSEC3 hashes")
+    /// One more NSEC3 hash, of so many blocks of SHA-1 in all its iterations, before it is computed.
+    pub fn nsec3_hash(&self, blocks: u32) -> Result<(), Exceeded> {
+        let before = self.hash_blocks.fetch_add(blocks, Ordering::Relaxed);
+        if before.saturating_add(blocks) <= limits::NSEC3_BLOCKS_PER_LOOKUP {
+            Ok(())
+        } else {
+            // Spent for good: what costs less would not be allowed, either.
+            self.hash_blocks.store(limits::NSEC3_BLOCKS_PER_LOOKUP, Ordering::Relaxed);
+            Err(Exceeded("NSEC3 hashes"))
+        }
     }
     /// Whether no further query may leave.
     pub fn is_spent(&self) -> bool {

@@ -141,6 +141,27 @@ async fn a_deep_name_is_denied_within_the_hashes_of_one_lookup() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_of_as_many_labels_as_there_can_be_are_answered_under_nsec3() {
+    for labels in [62, 63, 64, 65, 100, 120, 126] {
+        for iterations in [0, 10] {
+            let there = format!("{}.d", ["a"; 125].join(".").get(..(labels - 1) * 2 - 1).unwrap());
+            let denial = Denial::Nsec3 { iterations, salt: vec![], opt_out: false };
+            let records = format!("{there}. A 192.0.2.1\nalias CNAME {}.x.d.", ["b"; 124].join("."));
+            let zone = Zone::new("d").signed(13).denial(denial).records(&records);
+            let lab = Lab::in_memory(vec![Zone::new(".").signed(13), zone]);
+            let row = format!("{labels} labels, {iterations} iterations");
+            assert_eq!(bounded(&lab, &there, A).await.unwrap(), "secure 1", "{row}");
+            assert_eq!(bounded(&lab, &there, TXT).await.unwrap(), "secure nodata", "{row}");
+            let other = there.replacen('a', "x", 1);
+            assert_eq!(bounded(&lab, &other, A).await.unwrap(), "secure nxdomain", "{row}, a brother");
+            let stranger = format!("{}.x.d", ["b"; 125].join(".").get(..(labels - 2) * 2 - 1).unwrap());
+            assert_eq!(bounded(&lab, &stranger, A).await.unwrap(), "secure nxdomain", "{row}, far from anything");
+            assert_eq!(bounded(&lab, "alias.d", A).await.unwrap(), "secure nxdomain", "{row}, by an alias");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delegation_to_many_name_servers_without_glue_has_few_of_them_looked_up() {
     let fan = |zone: &str, count: usize| {
         (0..count).map(|index| format!("{zone} NS n{index}.victim.com.\n")).collect::<String>()

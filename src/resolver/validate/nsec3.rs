@@ -40,10 +40,17 @@ pub(super) struct Nsec3Chain {
 }
 
 impl Parameters {
+    /// Blocks of SHA-1 that the hash of a name of so many octets takes.
+    fn blocks(&self, name: usize) -> u32 {
+        // FIPS 180-4 §5.1.1: one octet and a length of eight are added, and the last block is filled up.
+        let of = |octets: usize| ((octets + self.salt.len() + 9).div_ceil(64)) as u32;
+        of(name) + u32::from(self.iterations) * of(Hash::default().len())
+    }
+
     /// RFC 5155 §5.
     fn hash(&self, name: &Name, budget: &Budget) -> Result<Hash, Bogus> {
-        budget.nsec3_hash()?;
         let mut octets = wire_name(name);
+        budget.nsec3_hash(self.blocks(octets.len()))?;
         let mut hash = Hash::default();
         for _ in 0..=self.iterations {
             octets.extend_from_slice(&self.salt);
