@@ -89,6 +89,8 @@ pub enum Bogus {
         /// Key tags of the DS records (or anchors).
         tags: Vec<u16>,
     },
+    /// Every trust anchor of the zone was revoked by its owner, and no zone above has one (RFC 5011 §5).
+    AnchorsRevoked,
     /// No key of the zone matches the signature over this RRset.
     UnknownKey {
         /// Key tag in the signature.
@@ -153,6 +155,7 @@ impl Bogus {
             Self::BadSignature { .. } => "signature wrong",
             Self::NoDnskey => "DNSKEY missing",
             Self::NoMatchingKey { .. } => "no DNSKEY matches DS",
+            Self::AnchorsRevoked => "trust anchors revoked",
             Self::UnknownKey { .. } => "signature by unknown key",
             Self::DenialNotProven => "denial not proven",
             Self::WrongSigner { .. } => "signed by another zone",
@@ -205,6 +208,7 @@ impl fmt::Display for Bogus {
             }
             Self::NoDnskey => f.write_str("DNSKEY missing"),
             Self::NoMatchingKey { tags } => write!(f, "no DNSKEY matches DS (key tags {tags:?})"),
+            Self::AnchorsRevoked => f.write_str("all trust anchors of the zone are revoked"),
             Self::UnknownKey { tag } => write!(f, "signature by unknown key (key tag {tag})"),
             Self::DenialNotProven => f.write_str("denial not proven"),
             Self::WrongSigner { signer } => write!(f, "signed by {}, which is not the zone", text(signer)),

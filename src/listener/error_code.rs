@@ -28,6 +28,11 @@ impl ExtendedError {
         Self::new(21, "")
     }
 
+    /// Invalid Query Type (RFC 9824 §10.3).
+    pub fn invalid_type() -> Self {
+        Self::new(30, "")
+    }
+
     /// Not Authoritative: only recursive service is offered (RD was not set).
     pub fn recursion_only() -> Self {
         Self::new(20, "recursive queries only")
@@ -55,7 +60,7 @@ fn code(cause: &Cause) -> u16 {
         Cause::Bogus(bogus) => match bogus {
             Bogus::Expired { .. } => 7,
             Bogus::NotYetValid { .. } => 8,
-            Bogus::NoDnskey | Bogus::NoMatchingKey { .. } => 9,
+            Bogus::NoDnskey | Bogus::NoMatchingKey { .. } | Bogus::AnchorsRevoked => 9,
             Bogus::MissingSignature { .. } => 10,
             Bogus::DenialNotProven => 12,
             Bogus::BadSignature { .. }
@@ -92,6 +97,7 @@ mod tests {
             (Bogus::NotYetValid { from: 1, tag: 7 }, 8),
             (Bogus::NoDnskey, 9),
             (Bogus::NoMatchingKey { tags: vec![7] }, 9),
+            (Bogus::AnchorsRevoked, 9),
             (Bogus::MissingSignature { name: Name::root(), rtype: RecordType::A }, 10),
             (Bogus::DenialNotProven, 12),
             (Bogus::BadSignature { name: Name::root(), rtype: RecordType::A, tag: 7 }, 6),

@@ -187,8 +187,12 @@ impl Core {
                 return Ok((ZoneTrust::Insecure, MIN_TRUST_TTL));
             }
             if let Some(anchor) = self.anchors().get(&zone.name) {
+                if anchor.is_empty() {
+                    let cause = Cause::Bogus(Bogus::AnchorsRevoked);
+                    return Err(failure(&zone, &zone.name, RecordType::DNSKEY, cause, None));
+                }
                 // Anchors we cannot use make a zone insecure only where no algorithm of theirs is known
-                // (RFC 4035 §5.2); a key that cannot exist stands for "all are revoked", and fails.
+                // (RFC 4035 §5.2).
                 return self.keys_of(&context, &zone, anchor, None).await;
             }
             let Some(parent) = zone.parent.clone() else { return self.trust_of_forward(&context, &zone).await };

@@ -1,13 +1,21 @@
 //! Trust anchors through roll-overs (RFC 5011): every state and timer of §4, on a pretend calendar.
 
+use std::sync::Arc;
+
 use hickory_proto::rr::{Name, RecordType};
+use postseal::dns::{Bogus, Cause};
+use postseal::resolver::anchors::refresh::{Keep, Keeper};
 use postseal::resolver::anchors::rfc5011::{Anchors, Observed, State};
 use postseal::resolver::rrset::{RrSet, Rrsig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::support::key::{KSK, ZSK, ZoneKey, dnskey_set};
+use crate::support::lab::{Lab, ROUND_TRIP, anchor, hickory, verdict};
+use crate::support::memory::MemoryNetwork;
 use crate::support::name::DnsName;
+use crate::support::record::rtype;
+use crate::support::zone::{Delegation, Zone};
 
 const DAY: i64 = 86_400;
 const START: i64 = 1_790_000_000;
@@ -265,5 +273,71 @@ fn a_roll_over_of_120_days_survives_restarts_at_random_moments() {
         }
         assert_eq!(state(&anchors, &new), Some(State::Valid), "seed {seed}");
         assert_eq!(state(&anchors, &old), Some(State::Removed), "seed {seed}");
+    }
+}
+
+/// Nothing is kept between runs.
+struct Forgetful;
+
+impl Keep for Forgetful {
+    fn load(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+    fn save(&self, _: &str, _: &[u8]) {}
+}
+
+/// RFC 5011 §5: a trust point without anchors counts as never configured, where there is one above it.
+#[tokio::test(start_paused = true)]
+async fn an_island_whose_anchors_are_all_revoked_is_judged_by_the_anchor_above_and_fails_only_without_one() {
+    let mail = "mx A 192.0.2.1\nmx2 A 192.0.2.2";
+    for (superior, delegation, expected) in [
+        (true, Delegation::Secure, "secure 1"),
+        (true, Delegation::Insecure, "insecure 1"),
+        (true, Delegation::WrongDigest, "bogus"),
+        (false, Delegation::Secure, "bogus"),
+        (false, Delegation::Insecure, "bogus"),
+    ] {
+        let island = Zone::new("island.org").keys(vec![ZoneKey::new(15, KSK), ZoneKey::new(15, ZSK)]).records(mail);
+        let zones = vec![Zone::new(".").signed(13), Zone::new("org").signed(13), island.delegation(delegation.clone())];
+        let lab = Lab::in_memory_with(
+            zones,
+            |world| MemoryNetwork::new(world, ROUND_TRIP),
+            |settings| {
+                settings.trust_anchors.clear();
+            },
+        );
+        let above = superior.then(|| anchor(&lab.world, "."));
+        let anchors: Vec<RrSet> = above.into_iter().chain([anchor(&lab.world, "island.org")]).collect();
+        let keeper = Keeper::new(lab.engine.clone(), &anchors, Arc::new(Forgetful), lab.clock.clone());
+        let row = format!("anchor above: {superior}, {delegation:?}");
+        assert_eq!(lab.verdict("mx.island.org", RecordType::A).await, "secure 1", "{row}, before");
+        // Its owner revokes the key that is the anchor, and signs with another that nobody here knows.
+        lab.world.change("island.org", |zone| {
+            zone.keys.push(ZoneKey::new(15, KSK));
+            revoke(&mut zone.keys[0]);
+            let apex = zone.name.clone();
+            zone.remove(&apex, rtype::DNSKEY);
+        });
+        if delegation == Delegation::Secure {
+            let mut ds = Vec::new();
+            lab.world.change("island.org", |zone| ds = vec![zone.keys[2].ds(&zone.name, 2)]);
+            lab.world.change("org", |org| {
+                org.remove(&"island.org".into(), rtype::DS);
+                ds.into_iter().for_each(|ds| org.add_rdata(&"island.org".into(), rtype::DS, ds));
+            });
+        }
+        keeper.refresh(&hickory("island.org")).await;
+        if superior {
+            keeper.refresh(&hickory(".")).await;
+        }
+        let stands: Vec<State> = keeper.status().iter().filter(|key| key.zone != ".").map(|key| key.state).collect();
+        assert_eq!(stands, [State::Revoked], "{row}");
+        let outcome = lab.lookup("mx2.island.org", RecordType::A).await;
+        assert_eq!(verdict(&outcome), expected, "{row}");
+        if !superior {
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.cause, Cause::Bogus(Bogus::AnchorsRevoked), "{row}");
+            assert_eq!(failure.zone, Some(hickory("island.org")), "{row}");
+        }
     }
 }

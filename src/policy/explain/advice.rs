@@ -254,6 +254,10 @@ fn bogus_remedy(bogus: &Bogus, failure: &Failure, zone: &str) -> String {
         Bogus::NoMatchingKey { .. } => {
             format!("the DS records of {zone} have to be those of keys that sign its DNSKEY records")
         }
+        Bogus::AnchorsRevoked => format!(
+            "the owner of {zone} revoked the keys that are trusted here: resolver.trust-anchors has to name a file with \
+             its present keys, or postseal has to be a newer one"
+        ),
         Bogus::UnknownKey { .. } => format!("{zone} has to publish the key that it signs with"),
         Bogus::DenialNotProven => format!(
             "the name servers of {zone} have to prove with NSEC or NSEC3 records that there is no {} {}",

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -168,14 +168,7 @@ impl Keeper {
     /// Tells the engine and the metrics what is trusted now.
     fn publish(&self) {
         let followed = self.followed.lock();
-        // A zone whose keys are all revoked keeps an empty set: it fails, and does not become insecure.
-        let sets: Vec<RrSet> = followed
-            .iter()
-            .flat_map(|one| match one.anchors.to_sets(&one.zone) {
-                sets if sets.is_empty() => vec![no_anchor(&one.zone)],
-                sets => sets,
-            })
-            .collect();
+        let sets = followed.iter().flat_map(|one| trusted(one, &followed)).collect::<Vec<RrSet>>();
         let keys = followed.iter().flat_map(|one| one.anchors.keys());
         let shown = keys.map(|key| (key.tag, key.algorithm, key.state)).collect();
         if let Some(root) = followed.iter().find(|one| one.zone.is_root()) {
@@ -225,10 +218,17 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
 /// A machine that slept, or a clock that was set, is noticed within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// What stands for "nothing is trusted here any more": a DNSKEY that no key can equal.
-fn no_anchor(zone: &Name) -> RrSet {
-    let rdatas = vec![Box::from([1, 1, 3, 13, 0])];
-    RrSet { name: zone.clone(), rtype: hickory_proto::rr::RecordType::DNSKEY, ttl: 0, rdatas, sigs: Vec::new() }
+/// What is trusted of one zone. Where every key is revoked the closest zone above that has an anchor decides, as if
+/// there had been none here (RFC 5011 §5); without one an empty RRset stays: the zone fails, and does not become
+/// insecure.
+fn trusted(one: &Followed, all: &[Followed]) -> Vec<RrSet> {
+    let sets = one.anchors.to_sets(&one.zone);
+    let is_superior =
+        |other: &Followed| other.zone != one.zone && other.zone.zone_of(&one.zone) && !other.anchors.trust().is_empty();
+    if !sets.is_empty() || all.iter().any(is_superior) {
+        return sets;
+    }
+    vec![RrSet { name: one.zone.clone(), rtype: RecordType::DNSKEY, ttl: 0, rdatas: Vec::new(), sigs: Vec::new() }]
 }
 
 fn key(zone: &Name) -> String {

@@ -41,6 +41,11 @@ impl Trust {
         !usable_ds(&self.ds).is_empty() || self.keys.iter().any(|key| algorithm_supported(key.algorithm))
     }
 
+    /// Whether nothing is left of it: every anchor of the zone was revoked (RFC 5011 §5).
+    pub fn is_empty(&self) -> bool {
+        self.ds.is_empty() && self.keys.is_empty()
+    }
+
     /// Tags of all that is trusted, for the reason of a failure.
     fn tags(&self) -> Vec<u16> {
         let mut tags: Vec<u16> = self.ds.iter().map(|ds| ds.tag).chain(self.keys.iter().map(|key| key.tag)).collect();

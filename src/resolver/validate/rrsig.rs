@@ -193,6 +193,10 @@ fn weight(reason: &Bogus) -> u8 {
         Bogus::BadSignature { .. } => 3,
         Bogus::UnknownKey { .. } => 2,
         Bogus::WrongSigner { .. } => 1,
-        Bogus::MissingSignature { .. } | Bogus::NoDnskey | Bogus::NoMatchingKey { .. } | Bogus::DenialNotProven => 0,
+        Bogus::MissingSignature { .. }
+        | Bogus::NoDnskey
+        | Bogus::NoMatchingKey { .. }
+        | Bogus::AnchorsRevoked
+        | Bogus::DenialNotProven => 0,
     }
 }
