@@ -19,6 +19,8 @@ const POINTER: u8 = 0xc0;
 const NAME: usize = 255;
 /// Type of the EDNS record (RFC 6891 §6.1.1).
 const OPT: u16 = 41;
+/// Type in the bit map of a name that does not exist, never in a question (RFC 9824 §2, §3.5).
+const NXNAME: u16 = 128;
 /// EDNS option of TCP keepalive (RFC 7828).
 const OPTION_KEEPALIVE: u16 = 11;
 
@@ -88,6 +90,8 @@ pub(super) enum Error {
     EdnsVersion,
     /// REFUSED: a class other than IN, a zone transfer, or a type that no zone holds.
     Unserved,
+    /// FORMERR with the reason: NXNAME, which stands in bit maps and nowhere else (RFC 9824 §3.5).
+    NxName,
 }
 
 /// Reads a client's message.
@@ -127,8 +131,9 @@ pub(super) fn parse(octets: &[u8]) -> Parsed<'_> {
         return Parsed::Error(head, Error::EdnsVersion);
     }
     match (class, rtype) {
+        (CLASS_IN, NXNAME) => Parsed::Error(head, Error::NxName),
         // OPT, TKEY to MAILA without ANY: meta-types and transfers (RFC 6895 §3.1); type 0 is reserved.
-        (CLASS_IN, 0 | 41 | 128..=254) => Parsed::Error(head, Error::Unserved),
+        (CLASS_IN, 0 | 41 | 129..=254) => Parsed::Error(head, Error::Unserved),
         (CLASS_IN, _) => Parsed::Query(Query { name, rtype: RecordType::from(rtype), head }),
         _ => Parsed::Error(head, Error::Unserved),
     }
@@ -242,7 +247,7 @@ mod tests {
     #[test]
     fn queries_are_told_from_errors_and_noise() {
         let malformed = Some(Error::Malformed);
-        let rows: [(&str, Vec<u8>, Option<Error>); 24] = [
+        let rows: [(&str, Vec<u8>, Option<Error>); 25] = [
             ("two questions", message(|m| m[5] = 2), Some(Error::Malformed)),
             ("no question", message(|m| m[5] = 0), Some(Error::Malformed)),
             ("truncated", message(|m| m[2] |= 2), Some(Error::Malformed)),
@@ -277,6 +282,7 @@ mod tests {
                 malformed,
             ),
             ("IXFR", message(|m| m[26] = 251), Some(Error::Unserved)),
+            ("NXNAME", message(|m| m[26] = 128), Some(Error::NxName)),
             ("MAILB", message(|m| m[26] = 253), Some(Error::Unserved)),
             ("TSIG as a question", message(|m| m[26] = 250), Some(Error::Unserved)),
             ("class ANY", message(|m| m[28] = 255), Some(Error::Unserved)),

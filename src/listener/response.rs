@@ -58,6 +58,7 @@ impl<'a> Response<'a> {
             Error::Opcode => Self::error(Rcode::NotImp, None),
             Error::EdnsVersion => Self::error(Rcode::BadVers, None),
             Error::Unserved => Self::error(Rcode::Refused, Some(ExtendedError::not_supported())),
+            Error::NxName => Self::error(Rcode::FormErr, Some(ExtendedError::invalid_type())),
         }
     }
 

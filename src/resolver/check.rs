@@ -19,6 +19,7 @@ use super::rrset_cache::Known;
 use super::trust::ZoneTrust;
 use super::validate::{Denials, KeySet, Proof, verify};
 use crate::dns::{Bogus, Cause, Failure, Security};
+use crate::limits;
 
 /// A validated step of an answer, ready to be kept.
 #[derive(Clone, Debug)]
@@ -132,25 +133,21 @@ impl Core {
         }
         let reason = match verdict {
             Ok(checked) => return Ok(checked),
-            Err(reason @ Bogus::TooMuchWork(_)) => return Err(self.bogus(heard, name, rtype, reason)),
+            Err(reason @ Bogus::TooMuchWork(_)) => return Err(bogus(heard, &zone, name, rtype, reason)),
             Err(reason) => reason,
         };
         // Signed by the zone itself, and wrong: no zone below could mend that.
         if signed_by(heard, &zone.name) {
-            return Err(self.bogus(heard, name, rtype, reason));
+            return Err(bogus(heard, &zone, name, rtype, reason));
         }
         // Rare, and large enough to be kept out of every lookup's memory.
         match Box::pin(self.holder(context, heard, &zone, keys, name, rtype)).await? {
             Holder::Insecure => Ok(insecure(heard, &zone.name, name)),
-            Holder::Secure(inner, _) if inner.name == zone.name => Err(self.bogus(heard, name, rtype, reason)),
+            Holder::Secure(inner, _) if inner.name == zone.name => Err(bogus(heard, &zone, name, rtype, reason)),
             Holder::Secure(inner, keys) => self
                 .check_with(context, heard, &inner.name, &keys, name, rtype)
-                .map_err(|reason| self.bogus(heard, name, rtype, reason)),
+                .map_err(|reason| bogus(heard, &inner, name, rtype, reason)),
         }
-    }
-
-    fn bogus(&self, heard: &Heard, name: &Name, rtype: RecordType, reason: Bogus) -> Failure {
-        failure(&heard.zone, name, rtype, Cause::Bogus(reason), Some(heard.server))
     }
 
     fn check_with(
@@ -331,6 +328,11 @@ impl Core {
 /// A denial without SOA says nothing of how long it holds (RFC 2308 §5 would not cache it at all).
 const NO_SOA_TTL: u32 = 5;
 
+/// A failure of `zone`, which is the one that was asked or one below it on the same servers.
+fn bogus(heard: &Heard, zone: &Zone, name: &Name, rtype: RecordType, reason: Bogus) -> Failure {
+    failure(zone, name, rtype, Cause::Bogus(reason), Some(heard.server))
+}
+
 /// Whether the zone may sign with keys that are newer than those known here: a signature is by none of them, and those
 /// that are not good are old.
 fn may_be_newer_keys(reason: &Bogus, heard: &Heard, keys: &KeySet) -> bool {
@@ -362,11 +364,12 @@ fn speaks_for(heard: &Heard, zone: &Name) -> bool {
     signers.peek().is_some() && signers.all(|signed| signed)
 }
 
-/// What an insecure zone said, taken as it is, within its bailiwick.
+/// What an insecure zone said, taken as it is, within its bailiwick; where it is signed all the same, with its proofs,
+/// for clients that have an anchor of their own for it (RFC 4035 §3.2.1).
 fn insecure(heard: &Heard, zone: &Name, name: &Name) -> Checked {
     let plain = |set: &RrSet| Signed {
         set: Arc::new(set.clone()),
-        proof: Arc::default(),
+        proof: if is_expanded(set) { denials_of(heard, zone).cloned().collect() } else { Arc::default() },
         security: Security::Insecure,
         ttl: set.ttl,
     };
@@ -382,12 +385,25 @@ fn insecure(heard: &Heard, zone: &Name, name: &Name) -> Checked {
             let soa = find_soa(&heard.message, zone, name);
             Checked::Denial {
                 nxdomain: heard.meaning == Meaning::NxDomain,
-                proof: soa.into_iter().cloned().collect(),
+                proof: soa.into_iter().chain(denials_of(heard, zone)).cloned().collect(),
                 security: Security::Insecure,
                 ttl: soa.map_or(NO_SOA_TTL, negative_ttl),
             }
         }
     }
+}
+
+/// The signed NSEC and NSEC3 RRsets of a zone in a message, as many as would be checked.
+fn denials_of<'a>(heard: &'a Heard, zone: &'a Name) -> impl Iterator<Item = &'a RrSet> {
+    let is_denial = |set: &&RrSet| matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3) && !set.sigs.is_empty();
+    let within = move |set: &&RrSet| zone.zone_of(&set.name);
+    heard.message.authority.iter().filter(is_denial).filter(within).take(limits::DENIAL_RRSETS_PER_RESPONSE)
+}
+
+/// Whether a wildcard made it, as its signatures say: they are over fewer labels than its owner has (RFC 4034 §3.1.3).
+fn is_expanded(set: &RrSet) -> bool {
+    let labels = set.name.iter().count();
+    set.sigs.iter().any(|sig| usize::from(sig.labels) < labels)
 }
 
 /// The SOA of a denial: of the zone or of one below it, at or above the name.

@@ -243,10 +243,18 @@ impl Resolution {
         self.ttl = self.ttl.min(ttl);
         match entry.known() {
             Known::Positive { set, proof, dname } => {
-                self.answer.extend(dname.into_iter().chain([set]).map(|set| Part { set, ttl }));
+                dname.into_iter().chain([set]).for_each(|set| self.push_answer(Part { set, ttl }));
                 self.push_proof(&proof, ttl);
             }
             Known::Negative { proof } => self.push_proof(&proof, ttl),
+        }
+    }
+
+    /// Adds to the answer, where an RRset stands once: a DNAME may be met on the way more than once.
+    fn push_answer(&mut self, part: Part) {
+        let is_it = |there: &Part| there.set.rtype == part.set.rtype && there.set.name == part.set.name;
+        if !self.answer.iter().any(is_it) {
+            self.answer.push(part);
         }
     }
 
@@ -261,7 +269,7 @@ impl Resolution {
     fn push_signed(&mut self, signed: &Signed) {
         self.security = self.security.and(signed.security);
         self.ttl = self.ttl.min(signed.ttl);
-        self.answer.push(Part { set: Arc::clone(&signed.set), ttl: signed.ttl });
+        self.push_answer(Part { set: Arc::clone(&signed.set), ttl: signed.ttl });
         self.push_proof(&signed.proof, signed.ttl);
     }
 
@@ -272,7 +280,9 @@ impl Resolution {
                 Step::End(End::Records)
             }
             Checked::Alias { target, cname, dname } => {
-                self.answer.extend(dname.map(|dname| Part { set: dname, ttl: cname.ttl }));
+                if let Some(dname) = dname {
+                    self.push_answer(Part { set: dname, ttl: cname.ttl });
+                }
                 self.push_signed(&cname);
                 Step::Alias(target)
             }
@@ -301,12 +311,11 @@ impl Resolution {
                 Step::End(End::Records)
             }
             Meaning::Alias(alias) => {
-                self.answer.extend(alias.dname.iter().map(part));
-                self.answer.push(part(&alias.cname));
+                alias.dname.iter().chain([&alias.cname]).for_each(|set| self.push_answer(part(set)));
                 Step::Alias(alias.target.clone())
             }
             Meaning::TooLong(dname) => {
-                self.answer.push(part(dname));
+                self.push_answer(part(dname));
                 Step::End(End::TooLong)
             }
             Meaning::NoData | Meaning::NxDomain | Meaning::Referral(_) => {

@@ -20,7 +20,7 @@ pub struct Part {
 /// How a chain of aliases ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the RRset asked for: the last of [`Resolution::answer`].
+    /// With the RRset asked for: the last of [`Resolution::answer`], unless it is a DNAME that was met on the way.
     Records,
     /// With a name that has nothing of the type.
     NoData,
@@ -36,7 +36,7 @@ pub enum End {
 pub struct Resolution {
     /// How it ended.
     pub end: End,
-    /// Aliases followed (a DNAME before the CNAME that follows from it), then the RRset asked for.
+    /// Aliases followed (a DNAME before the first CNAME that follows from it), then the RRset asked for; each RRset once.
     pub answer: Vec<Part>,
     /// SOA of a denial, and the NSEC or NSEC3 records that prove denials and wildcard expansions.
     pub authority: Vec<Part>,
@@ -92,7 +92,8 @@ impl Resolution {
             End::NxDomain => Found::NxDomain,
             End::TooLong => return Err(Failure::new(self.canonical.clone(), rtype, Cause::AliasChain)),
             End::Records => {
-                let set = self.answer.last().map(|part| &part.set);
+                let is_asked = |set: &RrSet| set.rtype == rtype && set.name == self.canonical;
+                let set = self.answer.iter().map(|part| &*part.set).find(|set| is_asked(set));
                 let rdatas = set.map_or(&[][..], |set| &set.rdatas);
                 // One malformed record must not hide the others; none readable is a failure.
                 let records: Vec<_> = rdatas.iter().filter_map(|rdata| parse_rdata(rtype, rdata).ok()).collect();

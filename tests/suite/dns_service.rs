@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, hickory};
+use crate::support::zone::Zone;
 use crate::world::sample;
 
 /// Longer than any lookup may take.
@@ -84,6 +85,10 @@ async fn answers_carry_ad_signatures_and_proofs_as_the_zones_are() {
         ("into.ec.org", A, "0: CNAME+ A / "),
         ("nothing.plain.com", A, "3:  / SOA"),
         ("mx.wrong.net", A, "2:  / "),
+        // Signed, and insecure for want of a DS: with all that a client with an anchor of its own needs.
+        ("ent.island.org", A, "0:  / SOA+ NSEC+"),
+        ("x.wild.island.org", A, "0: A+ / NSEC+"),
+        ("ent.future.net", A, "0:  / SOA+ NSEC+"),
     ] {
         let asked = query(name, rtype, 0);
         let answer = udp(service, &asked).await;
@@ -92,6 +97,59 @@ async fn answers_carry_ad_signatures_and_proofs_as_the_zones_are() {
     }
     let denied = udp(service, &query("nothing.ec.org", A, 0)).await;
     assert!(in_short(&denied).starts_with("3 AD:  / SOA+ NSEC+"), "{}", in_short(&denied));
+}
+
+#[tokio::test]
+async fn an_rrset_stands_once_in_an_answer() {
+    let twice = Zone::new("twice.org").signed(13).records("d DNAME f\n a.f CNAME b.d\n b.f A 192.0.2.1\n c.f CNAME d");
+    let mut zones = sample();
+    zones.push(twice);
+    let lab = Lab::on_sockets(zones).await;
+    let service = serve(&lab).await;
+    for flags in [0, CD] {
+        for (name, rtype, expected) in [
+            ("a.d.twice.org", A, "0 AD: DNAME+ CNAME CNAME+ CNAME A+ / "),
+            // The RRset asked for is the one that was met on the way.
+            ("c.d.twice.org", RecordType::DNAME, "0 AD: DNAME+ CNAME CNAME+ / "),
+        ] {
+            let asked = query(name, rtype, flags);
+            for again in 0..2 {
+                assert_eq!(in_short(&tcp(service, &asked).await), expected, "{name} {rtype}, CD {flags}, {again}");
+            }
+        }
+    }
+    assert_eq!(lab.verdict("c.d.twice.org", RecordType::DNAME).await, "secure 1");
+}
+
+/// RFC 9824 §3.5, §10.3.
+#[tokio::test]
+async fn nxname_is_no_question() {
+    let lab = Lab::on_sockets(sample()).await;
+    let service = serve(&lab).await;
+    let answer = udp(service, &query("mx.ec.org", RecordType::from(128), 0)).await;
+    assert_eq!(in_short(&answer), "1:  / ");
+    assert_eq!(answer.edns.as_ref().unwrap().option(15).unwrap(), [0, 30], "invalid query type");
+}
+
+/// The zone that is broken, where its parent's servers serve it and no referral leads there.
+#[tokio::test]
+async fn a_failure_names_the_zone_it_is_about_on_its_parents_servers_too() {
+    for fault in [Fault::BadSignatures, Fault::ExpiredSignatures, Fault::MissingSignatures] {
+        let shop = Zone::new("shop").signed(13).records("mx A 192.0.2.1");
+        let lab = Lab::on_sockets(vec![Zone::new(".").signed(13), shop]).await;
+        let service = serve(&lab).await;
+        for server in lab.world.servers_of(".") {
+            lab.world.host(server, "shop");
+        }
+        lab.world.inject(On::zone("shop"), fault);
+        for name in ["mx.shop", "nothing.shop"] {
+            let failed = udp(service, &query(name, A, 0)).await;
+            assert_eq!(in_short(&failed), "2:  / ", "{name}");
+            let reason = failed.edns.as_ref().unwrap().option(15).unwrap();
+            let text = String::from_utf8_lossy(&reason[2..]);
+            assert!(text.contains("zone shop"), "{name}: {text}");
+        }
+    }
 }
 
 #[tokio::test]
