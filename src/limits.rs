@@ -187,10 +187,6 @@ pub const TEMPORARY_TTL: u32 = 10;
 pub const UNREACHED_TTL: u32 = 3;
 /// Next hops being evaluated at once; more get TEMP.
 pub const POLICY_LOOKUPS: usize = 4_096;
-/// Of these, how many begin at once for each branch: a burst of thousands takes the memory of hundreds.
-pub const POLICY_LOOKUPS_BEGINNING: usize = 256;
-/// Then the next one begins, however slow those before it are.
-pub const POLICY_PLACE_TIME: Duration = Duration::from_millis(250);
 /// How long a client waits for a reply: as long as Postfix does.
 pub const SOCKETMAP_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of a reply: Postfix reads no more, and fails the lookup after it too.

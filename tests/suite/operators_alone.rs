@@ -125,8 +125,10 @@ fn redis_that_says(error: &'static str) -> std::net::SocketAddr {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut part = [0; 4096];
-            while stream.read(&mut part).is_ok_and(|count| count > 0) {
-                if stream.write_all(format!("-ERR {error}\r\n").repeat(8).as_bytes()).is_err() {
+            while let Ok(count @ 1..) = stream.read(&mut part) {
+                // One reply to each command: more would end the connection. A command begins with `*` (RESP arrays).
+                let commands = part[..count].iter().filter(|octet| **octet == b'*').count();
+                if stream.write_all(format!("-ERR {error}\r\n").repeat(commands).as_bytes()).is_err() {
                     break;
                 }
             }

@@ -39,10 +39,12 @@ async fn the_page_shows_the_daemon_as_it_is() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     // Silence takes its time until it is known as such.
-    while !daemon.get("/").await.contains("<td class=\"name\">dead.net</td>") {
+    let known = ["<td class=\"name\">dead.net</td>", "<dt>next hops known</dt><dd>5</dd>"];
+    let mut page = daemon.get("/").await;
+    while !known.iter().all(|part| page.contains(part)) {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        page = daemon.get("/").await;
     }
-    let page = daemon.get("/").await;
     for part in [
         "<span class=\"state ready\">ready</span>",
         "<dt>queries answered</dt><dd>8</dd>",

@@ -8,19 +8,14 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
 
 use crate::clock::Instant;
-use crate::limits::{POLICY_LOOKUPS, POLICY_LOOKUPS_BEGINNING, POLICY_PLACE_TIME};
+use crate::limits::POLICY_LOOKUPS;
 
 /// Lookups under way, by what they look up; bounded.
-///
-/// Of a burst only so many begin at once: one under way takes some 40 KiB, one that waits for its place next to nothing.
-/// A lookup gives its place away when it takes long, so that slow servers keep nobody from beginning.
 pub struct Flights<K, T: Clone> {
     under_way: Arc<Mutex<HashMap<K, Flight<T>>>>,
-    places: Arc<Semaphore>,
 }
 
 /// A place on a flight.
@@ -44,17 +39,12 @@ where
 {
     /// Nothing under way.
     pub fn new() -> Self {
-        Self { under_way: Arc::default(), places: Arc::new(Semaphore::new(POLICY_LOOKUPS_BEGINNING)) }
+        Self { under_way: Arc::default() }
     }
 
     /// Joins the lookup of `key`, begun at `now` with `begin` where none is under way. It runs as a task of its
     /// own, so that it fills the cache whoever leaves.
-    pub fn join<F>(
-        &self,
-        key: &K,
-        now: Instant,
-        begin: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<Flight<T>, Overloaded>
+    pub fn join<F>(&self, key: &K, now: Instant, begin: impl FnOnce() -> F) -> Result<Flight<T>, Overloaded>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -69,17 +59,9 @@ where
         let flight = Flight { started: now, is_first: true, result: receiver.shared() };
         under_way.insert(key.clone(), flight.clone());
         let landing = Landing { under_way: Arc::clone(&self.under_way), key: key.clone() };
-        let places = Arc::clone(&self.places);
+        let lookup = begin();
         tokio::spawn(async move {
-            // The semaphore is never closed.
-            let place = places.acquire().await;
-            let mut lookup = Box::pin(begin());
-            let soon = timeout(POLICY_PLACE_TIME, &mut lookup).await;
-            drop(place);
-            let result = match soon {
-                Ok(result) => result,
-                Err(_) => lookup.await,
-            };
+            let result = lookup.await;
             drop(landing);
             // Nobody may be waiting any more; the cache has it.
             _ = sender.send(result);
@@ -110,36 +92,5 @@ struct Landing<K: Eq + Hash, T: Clone> {
 impl<K: Eq + Hash, T: Clone> Drop for Landing<K, T> {
     fn drop(&mut self) {
         self.under_way.lock().remove(&self.key);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_burst_begins_in_steps_and_slow_lookups_keep_nobody_from_beginning() {
-        let (flights, begun) = (Flights::<usize, usize>::new(), Arc::new(AtomicUsize::new(0)));
-        for number in 0..POLICY_LOOKUPS {
-            let begun = Arc::clone(&begun);
-            let slow = move || async move {
-                begun.fetch_add(1, Ordering::Relaxed);
-                std::future::pending().await
-            };
-            assert!(flights.join(&number, Instant::now(), slow).is_ok());
-        }
-        for step in 1..=3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            assert_eq!(begun.load(Ordering::Relaxed), step * POLICY_LOOKUPS_BEGINNING);
-            tokio::time::sleep(POLICY_PLACE_TIME).await;
-        }
-        let all = POLICY_LOOKUPS.div_ceil(POLICY_LOOKUPS_BEGINNING);
-        tokio::time::sleep(POLICY_PLACE_TIME * u32::try_from(all).expect("a few")).await;
-        assert_eq!(begun.load(Ordering::Relaxed), POLICY_LOOKUPS, "none waits for those that hang");
-        let quick = flights.join(&0, Instant::now(), || std::future::ready(0));
-        assert!(quick.is_ok_and(|flight| !flight.is_first), "still one for each key");
     }
 }
