@@ -117,7 +117,11 @@ impl Framing {
     /// A string or array of this length begins; -1 is one that is not there.
     fn length(&mut self, is_array: bool, length: i64) -> Result<(), FramingError> {
         let Ok(length) = usize::try_from(length) else {
-            return if length == -1 { Ok(self.value_ended()) } else { Err(FramingError::Foreign) };
+            if length != -1 {
+                return Err(FramingError::Foreign);
+            }
+            self.value_ended();
+            return Ok(());
         };
         let least = if is_array { length.saturating_mul(LEAST_ELEMENT) } else { length };
         if self.octets.saturating_add(least) > self.limit {

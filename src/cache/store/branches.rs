@@ -143,8 +143,11 @@ fn mx_in(lines: &PolicyLines) -> Option<Box<[MxPattern]>> {
     lines.iter().filter(|(key, _)| *key == "mx").map(|(_, value)| MxPattern::parse(value).ok()).collect()
 }
 
+/// A policy whose text stands apart, and the digest by which it is found.
+type LongText = (Digest, Arc<StsPolicy>);
+
 /// The value of an MTA-STS branch, and the text that it refers to where that is long.
-fn encode_sts(entry: &StsEntry) -> Result<(Vec<u8>, Option<(Digest, Arc<StsPolicy>)>), StoreError> {
+fn encode_sts(entry: &StsEntry) -> Result<(Vec<u8>, Option<LongText>), StoreError> {
     let long = entry
         .policy
         .as_ref()
