@@ -90,7 +90,8 @@ CASES = [
     delivered(
         "second MX host with failing DNS: the first gets the mail",
         "dane-servfail.com",
-        DANE,
+        # The other host is in an unsigned zone, so it has no TLSA records, whatever its servers do.
+        r"OK dane$",
         "Verified",
         "mx1.dane-servfail.com:25",
         domains=[
@@ -107,7 +108,8 @@ CASES = [
     delivered(
         "first MX host with silent DNS: the second gets the mail",
         "dane-silent.com",
-        DANE,
+        # The other host is in an unsigned zone, so it has no TLSA records, whatever its servers do.
+        r"OK dane$",
         "Verified",
         "mx2.dane-silent.com:25",
         domains=[
