@@ -57,20 +57,6 @@ report "killed, it is started again, and waited for" "OK encrypt" "$(ask partner
 signs() { [ "$(property postseal WatchdogTimestampMonotonic)" -gt "$1" ]; }
 report "the watchdog hears from it" yes "$(within 40 signs "$(property postseal WatchdogTimestampMonotonic)" && echo yes)"
 
-printf '[sockmap]\n' >/etc/postseal/postseal.toml
-systemctl restart postseal
-for _ in $(seq 40); do
-    ask partner.example >/dev/null
-    sleep 0.2
-done
-report "a bad configuration leaves the socket open" active "$(systemctl is-active postseal-socketmap.socket)"
-printf '[policy.overrides]\n"partner.example" = "encrypt"\n' >/etc/postseal/postseal.toml
-report "repaired, it answers again without further help" yes "$(within 20 answered && echo yes)"
-report "the journal has priorities, and the time once" "" \
-    "$(journalctl --unit postseal --identifier postseal --output cat | grep -E '^(<[0-9]>)?[0-9]{4}-|^<' | head -3)"
-report "warnings and errors can be asked for" yes \
-    "$(journalctl --unit postseal --identifier postseal --priority warning --output cat | grep -q . && echo yes)"
-
 systemctl stop postseal-socketmap.socket postseal.service
 systemctl enable --quiet --now postseal-dns.socket
 systemctl start postseal-socketmap.socket postseal.service
