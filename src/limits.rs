@@ -143,7 +143,7 @@ pub const STS_ANSWER_HEAD_START: Duration = Duration::from_secs(1);
 /// How long an error that one address gave waits for another address to do better.
 pub const STS_BETTER_WAIT: Duration = Duration::from_secs(3);
 /// Policy hosts of which the address that worked is remembered; about 200 octets each.
-pub const STS_PLACES: usize = 4_096;
+pub const STS_HOSTS_REMEMBERED: usize = 4_096;
 /// Octets of a header field that an error quotes.
 pub const STS_QUOTED_BYTES: usize = 80;
 /// Addresses of a policy host that are tried, both families together.

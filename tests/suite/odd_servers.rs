@@ -100,19 +100,24 @@ async fn resolves(lab: &Lab, row: &str) {
     }
 }
 
+/// Both zones resolve, where `bad` of the two servers of each break in this way.
+async fn resolve_with(row: &str, breaks: Breaks, bad: usize) {
+    let lab = Lab::in_memory(world());
+    for zone in ["plain.com", "signed.com"] {
+        for server in lab.world.servers_of(zone).into_iter().take(bad) {
+            lab.world.inject(On::server(server), Fault::patch(breaks));
+        }
+    }
+    resolves(&lab, &format!("{row} at {bad} of 2")).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn zones_whose_servers_cannot_stand_capital_letters_resolve() {
     for (row, breaks) in on_capitals() {
         for bad in 1..=2 {
             // Which server comes first is chance.
             for _ in 0..6 {
-                let lab = Lab::in_memory(world());
-                for zone in ["plain.com", "signed.com"] {
-                    for server in lab.world.servers_of(zone).into_iter().take(bad) {
-                        lab.world.inject(On::server(server), Fault::patch(breaks));
-                    }
-                }
-                resolves(&lab, &format!("{row} at {bad} of 2")).await;
+                resolve_with(row, breaks, bad).await;
             }
         }
     }
@@ -122,13 +127,7 @@ async fn zones_whose_servers_cannot_stand_capital_letters_resolve() {
 async fn zones_whose_servers_cannot_stand_cookies_resolve_and_signed_ones_securely() {
     for (row, breaks) in on_cookies() {
         for bad in 1..=2 {
-            let lab = Lab::in_memory(world());
-            for zone in ["plain.com", "signed.com"] {
-                for server in lab.world.servers_of(zone).into_iter().take(bad) {
-                    lab.world.inject(On::server(server), Fault::patch(breaks));
-                }
-            }
-            resolves(&lab, &format!("{row} at {bad} of 2")).await;
+            resolve_with(row, breaks, bad).await;
         }
     }
 }

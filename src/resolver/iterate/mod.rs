@@ -274,14 +274,14 @@ impl Core {
         let forwarder = zone.forward.is_some();
         // Without EDNS there are no signatures. To reach a server none are needed.
         let edns_required = context.purpose == Purpose::Answer && self.is_announced_signed(zone);
-        let mut question = Ask {
+        let mut question = Arc::new(Ask {
             name: name.clone(),
             rtype,
             recursion_desired: forwarder,
             tls: zone.forward.as_ref().and_then(|forward| forward.tls.clone()),
             edns_required,
             excluded: excluded.to_vec(),
-        };
+        });
         // What the reply means, from the moment it is accepted.
         let accepted: Mutex<Option<Meaning>> = Mutex::new(None);
         // The answer of a recursive server, for the case that no server of the zone does better.
@@ -303,7 +303,7 @@ impl Core {
                 Judgement::Reject(rejection(useless))
             }
         };
-        let ask = async |question: &Ask| {
+        let ask = async |question: &Arc<Ask>| {
             let begun = self.clock.instant();
             let reply =
                 self.exchanger.ask(&zone.name, servers, question, &context.budget, context.deadline, &judge).await;
@@ -317,7 +317,7 @@ impl Core {
         let mut reply = ask(&question).await;
         if edns_required && all_useless(&reply) && !matches!(self.known_trust(&zone.name), Some(ZoneTrust::Secure(_))) {
             // The zone only says that it is signed; should it count as unsigned, an answer without EDNS will do.
-            question.edns_required = false;
+            Arc::make_mut(&mut question).edns_required = false;
             reply = ask(&question).await;
         }
         let (Reply { message, server }, meaning) = match (reply, second_best.into_inner()) {

@@ -153,13 +153,12 @@ impl Exchanger {
         &self,
         zone: &Name,
         servers: &[SocketAddr],
-        question: &Ask,
+        question: &Arc<Ask>,
         budget: &Arc<Budget>,
         deadline: Instant,
         judge: Judge<'_>,
     ) -> Result<Reply, AskError> {
-        let ask = &Arc::new(question.clone());
-        Question { shared: &self.shared, zone, ask, budget, deadline, judge }.run(servers).await
+        Question { shared: &self.shared, zone, ask: question, budget, deadline, judge }.run(servers).await
     }
 
     /// Has what is open of this question sent once more, if that was long ago: somebody new waits for it.

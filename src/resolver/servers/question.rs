@@ -228,18 +228,14 @@ impl Question<'_> {
         open.push(Box::pin(async move { Outcome { index, streamed: false, is_own, ended: ended.await } }));
     }
 
-    /// Tries the next candidate over TCP: one that sends what is no message, or any where datagrams may not get through.
+    /// Tries the next candidate over TCP, where datagrams may not get through.
     fn try_stream(&self, progress: &mut Progress, open: &Open) {
-        if self.ask.tls.is_some() || progress.exceeded.is_some() {
+        let silence = progress.is_all_silence(self.shared.clock.instant()) && !progress.stream_was_silent;
+        if self.ask.tls.is_some() || progress.exceeded.is_some() || !silence {
             return;
         }
-        let silence = progress.is_all_silence(self.shared.clock.instant()) && !progress.stream_was_silent;
-        let is_worth = |candidate: &Candidate| match &candidate.fault {
-            None => silence,
-            Some(fault) => matches!(fault, Fault::Rejected(Rejection::Malformed)),
-        };
         let untried = progress.candidates.iter_mut().enumerate();
-        let untried = untried.filter(|(_, candidate)| !candidate.streamed && is_worth(candidate));
+        let untried = untried.filter(|(_, candidate)| !candidate.streamed);
         let Some((index, candidate)) = untried.min_by_key(|(_, candidate)| candidate.outlook.cost) else { return };
         candidate.streamed = true;
         progress.stream_open = true;

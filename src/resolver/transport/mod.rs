@@ -155,3 +155,26 @@ impl Network for SystemNetwork {
         Box::pin(self.connections.exchange(server, Some(name), query, accept, timeout))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How an innocent exchange ends beside hostile ones, and how many of these lost their place to it.
+    pub(super) async fn beside(
+        hostile: &mut FuturesUnordered<impl Future<Output = Result<Vec<u8>, NetError>>>,
+        innocent: impl Future<Output = Result<Vec<u8>, NetError>>,
+    ) -> (Result<Vec<u8>, NetError>, usize) {
+        let mut innocent = std::pin::pin!(innocent);
+        let mut lost = 0;
+        loop {
+            tokio::select! {
+                Some(ended) = hostile.next() => {
+                    assert_eq!(ended, Err(NetError::NoSocket));
+                    lost += 1;
+                }
+                answer = &mut innocent => return (answer, lost),
+            }
+        }
+    }
+}

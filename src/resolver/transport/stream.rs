@@ -262,7 +262,7 @@ fn message_id(message: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::StreamExt;
+    use crate::resolver::transport::tests::beside;
     use futures_util::stream::FuturesUnordered;
     use tokio::net::TcpListener;
 
@@ -384,17 +384,7 @@ mod tests {
             }
             connections.exchange(innocent, None, b"\0\x02 two", &|_| true, patience).await
         };
-        let mut asking = std::pin::pin!(asking);
-        let mut lost = 0;
-        let answer = loop {
-            tokio::select! {
-                Some(ended) = hostile.next() => {
-                    assert_eq!(ended, Err(NetError::NoSocket));
-                    lost += 1;
-                }
-                answer = &mut asking => break answer,
-            }
-        };
+        let (answer, lost) = beside(&mut hostile, asking).await;
         assert_eq!((answer.as_deref(), lost), (Ok(&b"\0\x02 two"[..]), 1));
         server.await.expect("the server ran");
     }

@@ -132,7 +132,7 @@ pub(super) fn net_error(error: &io::Error) -> NetError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::StreamExt;
+    use crate::resolver::transport::tests::beside;
     use futures_util::stream::FuturesUnordered;
 
     async fn server() -> (UdpSocket, SocketAddr) {
@@ -214,17 +214,7 @@ mod tests {
             };
             tokio::join!(innocent, serving).0
         };
-        let mut answering = pin!(answering);
-        let mut lost = 0;
-        let answer = loop {
-            tokio::select! {
-                Some(ended) = hostile.next() => {
-                    assert_eq!(ended, Err(NetError::NoSocket));
-                    lost += 1;
-                }
-                answer = &mut answering => break answer,
-            }
-        };
+        let (answer, lost) = beside(&mut hostile, answering).await;
         assert_eq!((answer.as_deref(), lost), (Ok(&b"answer"[..]), 1));
     }
 

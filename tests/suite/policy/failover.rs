@@ -83,17 +83,9 @@ impl Setting {
                 });
             }
         });
-        let ca = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(ca.path(), hosts.ca_pem()).expect("a CA file");
         let dns = Dns::default();
         dns.addresses(HOST, Security::Insecure, &["127.0.0.2", "127.0.0.1"]);
-        let settings = FetchSettings {
-            ca_file: Some(ca.path().to_owned()),
-            proxy: ProxyRules::default(),
-            port: hosts.address.port(),
-            allow_private_addresses: true,
-        };
-        let client = HttpsFetch::new(Arc::new(dns), settings, Clock::system()).expect("a client");
+        let (client, ca) = client(&hosts, dns);
         Self { hosts, client, visits, _tasks: tasks, _ca: ca }
     }
 
@@ -135,6 +127,19 @@ async fn misbehave(fault: Fault, mut stream: TcpStream, tls: TlsAcceptor) -> std
     stream.shutdown().await
 }
 
+/// A client that trusts these policy hosts and asks this DNS; the file of their CA has to outlive it.
+fn client(hosts: &PolicyHosts, dns: Dns) -> (HttpsFetch, tempfile::NamedTempFile) {
+    let ca = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(ca.path(), hosts.ca_pem()).expect("a CA file");
+    let settings = FetchSettings {
+        ca_file: Some(ca.path().to_owned()),
+        proxy: ProxyRules::default(),
+        port: hosts.address.port(),
+        allow_private_addresses: true,
+    };
+    (HttpsFetch::new(Arc::new(dns), settings, Clock::system()).expect("a client"), ca)
+}
+
 #[tokio::test]
 async fn one_bad_address_costs_no_policy_and_is_left() {
     let mut rows = JoinSet::new();
@@ -170,18 +175,10 @@ async fn a_good_address_that_went_bad_is_left_for_the_other() {
 async fn an_address_that_refuses_costs_nothing() {
     let hosts = PolicyHosts::start().await;
     hosts.set("example.com", Script::policy(POLICY));
-    let ca = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(ca.path(), hosts.ca_pem()).expect("a CA file");
     let dns = Dns::default();
     let dead: SocketAddr = ([127, 9, 9, 9], 0).into();
     dns.addresses(HOST, Security::Insecure, &[&dead.ip().to_string(), &IpAddr::from([127, 0, 0, 1]).to_string()]);
-    let settings = FetchSettings {
-        ca_file: Some(ca.path().to_owned()),
-        proxy: ProxyRules::default(),
-        port: hosts.address.port(),
-        allow_private_addresses: true,
-    };
-    let client = HttpsFetch::new(Arc::new(dns), settings, Clock::system()).expect("a client");
+    let (client, _ca) = client(&hosts, dns);
     let domain = Domain::parse("example.com").expect("a domain");
     assert_eq!(client.fetch(&domain).await.map(|fetched| fetched.body), Ok(POLICY.into()));
 }

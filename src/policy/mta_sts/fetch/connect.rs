@@ -17,7 +17,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::places::Places;
+use super::known_addresses::KnownAddresses;
 use super::{FetchError, FetchedPolicy};
 use crate::addresses::is_public;
 use crate::cache::entry::FetchFailureKind;
@@ -95,19 +95,19 @@ fn usable(results: &[Result<Answer, Failure>], allow_private: bool) -> Result<Ve
 /// The first answer with a policy that parses, from whichever address; where there is none, the best of what was said.
 ///
 /// An address has a head start of [`STS_CONNECT_HEAD_START`] to connect and of [`STS_ANSWER_HEAD_START`] to answer
-/// before the next one is tried as well, and none once it failed. `places` says which address comes first.
+/// before the next one is tried as well, and none once it failed. `known` says which address comes first.
 pub(super) async fn race<F, A>(
     host: &str,
     mut addresses: Addresses<'_>,
     port: u16,
-    places: &Places,
+    known: &KnownAddresses,
     attempt: F,
 ) -> Result<FetchedPolicy, FetchError>
 where
     F: Fn(TcpStream) -> A,
     A: Future<Output = Result<FetchedPolicy, FetchError>>,
 {
-    let mut waiting: VecDeque<IpAddr> = places.order(host, std::mem::take(&mut addresses.known)).into();
+    let mut waiting: VecDeque<IpAddr> = known.order(host, std::mem::take(&mut addresses.known)).into();
     let mut attempts = FuturesUnordered::new();
     let mut best: Option<Result<FetchedPolicy, FetchError>> = None;
     let mut newest = Arc::new(AtomicBool::new(false));
@@ -123,7 +123,7 @@ where
             biased;
             Some((address, result)) = attempts.next(), if !attempts.is_empty() => {
                 if is_good(&result) {
-                    places.worked(host, address);
+                    known.worked(host, address);
                     return result;
                 }
                 if best.as_ref().is_none_or(|best| weight(&result) >= weight(best)) {
@@ -135,7 +135,7 @@ where
             answer = or_never(addresses.pending.as_mut()), if addresses.pending.is_some() => {
                 addresses.pending = None;
                 let more = usable(&[answer], addresses.allow_private).unwrap_or_default();
-                waiting.extend(places.order(host, more));
+                waiting.extend(known.order(host, more));
                 waiting.truncate(STS_ADDRESSES);
             }
             () = &mut next, if !waiting.is_empty() => {
@@ -145,7 +145,7 @@ where
                     continue;
                 }
                 let Some(address) = waiting.pop_front() else { continue };
-                places.tried(host, address);
+                known.tried(host, address);
                 newest = Arc::default();
                 let connected = Arc::clone(&newest);
                 let attempt = &attempt;

@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::connect::{Addresses, addresses, race};
-use super::places::Places;
+use super::known_addresses::KnownAddresses;
 use super::proxy::{ProxyRules, open_tunnel};
 use super::tls::{RootsError, client_config, handshake_error, trusted_roots};
 use super::{Fetch, FetchError, FetchedPolicy};
@@ -61,7 +61,7 @@ pub struct HttpsFetch {
     settings: FetchSettings,
     clock: Clock,
     trusted: RwLock<Trusted>,
-    places: Places,
+    known: KnownAddresses,
 }
 
 /// Whom it believes.
@@ -82,14 +82,14 @@ impl HttpsFetch {
     /// A client; reads the CA file.
     pub fn new(lookup: Arc<dyn Lookup>, settings: FetchSettings, clock: Clock) -> Result<Self, RootsError> {
         let trusted = RwLock::new(Trusted::read(&settings, &clock)?);
-        Ok(Self { lookup, settings, clock, trusted, places: Places::default() })
+        Ok(Self { lookup, settings, clock, trusted, known: KnownAddresses::default() })
     }
 
     /// The same client, its addresses from another resolver.
     pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
         let trusted = RwLock::new(self.trusted.read().clone());
         let (settings, clock) = (self.settings.clone(), self.clock.clone());
-        Self { lookup, settings, clock, trusted, places: Places::default() }
+        Self { lookup, settings, clock, trusted, known: KnownAddresses::default() }
     }
 
     /// The CAs that count.
@@ -111,7 +111,7 @@ impl HttpsFetch {
         let Some(proxy) = self.settings.proxy.of(host.as_str()) else {
             let found = Addresses::of(&*self.lookup, &name, self.settings.allow_private_addresses).await?;
             let attempt = |stream| self.exchange(&host, stream);
-            return race(host.as_str(), found, port, &self.places, attempt).await;
+            return race(host.as_str(), found, port, &self.known, attempt).await;
         };
         self.refuse_private(&host).await?;
         let host = &host;
@@ -121,11 +121,11 @@ impl HttpsFetch {
         };
         // The operator names the proxy, so it may be anywhere.
         if let Ok(address) = proxy.host.parse::<IpAddr>() {
-            return race(&proxy.host, Addresses::literal(address), proxy.port, &self.places, through).await;
+            return race(&proxy.host, Addresses::literal(address), proxy.port, &self.known, through).await;
         }
         let name = Domain::parse(&proxy.host).map_err(|_| FetchError::NoAddress)?.to_name();
         let found = Addresses::of(&*self.lookup, &name, true).await?;
-        race(&proxy.host, found, proxy.port, &self.places, through).await
+        race(&proxy.host, found, proxy.port, &self.known, through).await
     }
 
     /// A proxy reaches further into the operator's network than we do: it is not asked for a host of which any address

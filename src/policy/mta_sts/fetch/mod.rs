@@ -5,7 +5,7 @@
 
 mod connect;
 mod https;
-mod places;
+mod known_addresses;
 mod proxy;
 mod tls;
 

@@ -251,7 +251,7 @@ pub async fn ask_with(
         _ => Judgement::Reject(Rejection::FormErr),
     };
     let deadline = Instant::now() + Duration::from_secs(20);
-    exchanger.ask(&Name::root(), &servers, question, budget, deadline, &judge).await
+    exchanger.ask(&Name::root(), &servers, &Arc::new(question.clone()), budget, deadline, &judge).await
 }
 
 pub fn exchanger(world: &Arc<World>) -> Exchanger {

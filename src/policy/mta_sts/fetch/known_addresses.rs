@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
-use crate::limits::{STS_ADDRESSES, STS_PLACES};
+use crate::limits::{STS_ADDRESSES, STS_HOSTS_REMEMBERED};
 
 /// What is remembered of hosts with more than one address; bounded, and lost at a restart.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct KnownAddresses {
     hosts: Mutex<HashMap<Box<str>, Place>>,
 }
 
@@ -21,7 +21,7 @@ struct Place {
     tried: Vec<IpAddr>,
 }
 
-impl Places {
+impl KnownAddresses {
     /// The addresses of `host` in the order to try them: what worked last, then what was not tried since, then what
     /// was, the latest last.
     pub(super) fn order(&self, host: &str, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -30,7 +30,7 @@ impl Places {
             Some(place) => addresses.sort_by_key(|address| place.rank(*address)),
             None if addresses.len() > 1 => {
                 // Any one makes room: all that is lost is where to begin.
-                if hosts.len() >= STS_PLACES
+                if hosts.len() >= STS_HOSTS_REMEMBERED
                     && let Some(other) = hosts.keys().next().cloned()
                 {
                     hosts.remove(&other);
@@ -77,28 +77,28 @@ mod tests {
 
     #[test]
     fn what_worked_comes_first_and_what_failed_last() {
-        let places = Places::default();
+        let known = KnownAddresses::default();
         let list: Vec<IpAddr> = ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(|text| text.parse().expect("it")).into();
-        let order = || places.order("mta-sts.example.com", list.clone());
+        let order = || known.order("mta-sts.example.com", list.clone());
         assert_eq!(order(), list);
-        places.tried("mta-sts.example.com", list[0]);
+        known.tried("mta-sts.example.com", list[0]);
         assert_eq!(order(), [list[1], list[2], list[0]], "a retry begins elsewhere");
-        places.tried("mta-sts.example.com", list[1]);
+        known.tried("mta-sts.example.com", list[1]);
         assert_eq!(order(), [list[2], list[0], list[1]]);
-        places.worked("mta-sts.example.com", list[1]);
+        known.worked("mta-sts.example.com", list[1]);
         assert_eq!(order(), [list[1], list[0], list[2]], "the next fetch begins where the last one worked");
-        places.tried("mta-sts.example.com", list[1]);
+        known.tried("mta-sts.example.com", list[1]);
         assert_eq!(order(), [list[0], list[2], list[1]], "until it fails");
-        assert_eq!(places.order("mta-sts.example.net", list.clone()), list, "each host for itself");
+        assert_eq!(known.order("mta-sts.example.net", list.clone()), list, "each host for itself");
     }
 
     #[test]
     fn the_table_is_bounded() {
-        let places = Places::default();
+        let known = KnownAddresses::default();
         let list: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().expect("an address")).into();
-        for number in 0..STS_PLACES + 10 {
-            places.order(&format!("mta-sts.{number}.example"), list.clone());
+        for number in 0..STS_HOSTS_REMEMBERED + 10 {
+            known.order(&format!("mta-sts.{number}.example"), list.clone());
         }
-        assert_eq!(places.hosts.lock().len(), STS_PLACES);
+        assert_eq!(known.hosts.lock().len(), STS_HOSTS_REMEMBERED);
     }
 }
