@@ -22,9 +22,9 @@ pub enum DaneVerdict {
     /// `dane`, with a secure MX RRset and at least one host with usable TLSA records: MTA-STS must not
     /// override it (RFC 8461 §2).
     Dane,
-    /// `dane`, but the MX RRset is insecure or no TLSA record is usable: an MTA-STS policy is stronger.
+    /// `dane`, but the MX RRset is insecure or no TLSA record of any host is usable: an MTA-STS policy is stronger.
     DaneWeak,
-    /// Some hosts have no TLSA records, of the others nothing is known: `dane`, never less.
+    /// Some hosts have no usable TLSA records, of the others nothing is known: `dane`, never less.
     Partial,
     /// No host has TLSA records.
     None,
@@ -61,7 +61,7 @@ pub struct DaneEntry {
     pub checked_at: UnixTime,
     /// Seconds from `checked_at` for which it holds; already clamped (design §7).
     pub ttl: u32,
-    /// With [`DaneVerdict::Partial`] the hosts that are proven to have no TLSA records; else empty.
+    /// With [`DaneVerdict::Partial`] the hosts that are proven to have no usable TLSA records; else empty.
     #[serde(default)]
     pub without: Arc<[Domain]>,
     /// Until when a policy of this next hop counts as seen, MTA-STS included; 0 where none ever was. The cache sets it.
@@ -75,9 +75,14 @@ impl DaneEntry {
         Self { verdict, reason: reason.into(), checked_at, ttl, without: Arc::default(), seen_until: 0 }
     }
 
-    /// The same with the hosts that are proven to have no TLSA records.
+    /// The same with the hosts that are proven to have no usable TLSA records.
     pub fn without(self, hosts: Arc<[Domain]>) -> Self {
         Self { without: hosts, ..self }
+    }
+
+    /// The same, with a policy that counts as seen whatever the verdict: TLSA records were found at some host.
+    pub fn seen(self) -> Self {
+        Self { seen_until: seen_until(self.checked_at, self.ttl), ..self }
     }
 
     /// Until when a policy counts as seen for what is known here: a day from when TLSA records were last found.

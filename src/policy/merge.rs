@@ -22,7 +22,8 @@ pub enum Combined {
     Dane,
     /// `secure …`.
     Secure,
-    /// `secure …` for the hosts alone that are proven to have no TLSA records; TEMP where the policy allows none of them.
+    /// `secure …` for the hosts alone that are proven to have no usable TLSA records; TEMP where the policy allows none of
+    /// them.
     SecureHosts,
     /// NOTFOUND.
     NotFound,

@@ -1,5 +1,7 @@
 //! No fault of the test world makes a protected domain look unprotected.
 
+mod walk;
+
 use std::sync::Arc;
 use std::time::Duration;
 

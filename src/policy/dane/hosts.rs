@@ -111,12 +111,14 @@ impl DaneReport {
     pub fn entry(&self, now: UnixTime) -> DaneEntry {
         let without: Arc<[Domain]> = match self.verdict {
             DaneVerdict::Partial => {
-                let without = self.hosts.iter().filter(|host| host.status == HostStatus::NoTlsa);
-                without.map(|host| host.host.clone()).collect()
+                let known = |host: &&HostReport| matches!(host.status, HostStatus::NoTlsa | HostStatus::Unusable);
+                self.hosts.iter().filter(known).map(|host| host.host.clone()).collect()
             }
             _ => Arc::default(),
         };
-        DaneEntry::new(self.verdict, self.reason.as_str(), now, self.ttl).without(without)
+        let entry = DaneEntry::new(self.verdict, self.reason.as_str(), now, self.ttl).without(without);
+        let has_records = self.hosts.iter().any(|host| matches!(host.status, HostStatus::Usable | HostStatus::Unusable));
+        if has_records { entry.seen() } else { entry }
     }
 
     fn of(hosts: Vec<HostReport>, mx: Option<Security>, carried: Carried) -> Self {
@@ -149,7 +151,11 @@ fn reason(verdict: DaneVerdict, hosts: &[HostReport], mx: Option<Security>) -> S
             let unusable = if unusable > 0 { format!(", {unusable} unusable ones") } else { String::new() };
             format!("{usable} of {all} hosts have usable TLSA records{unusable}{mx}")
         }
-        DaneVerdict::Partial => format!("no TLSA records at {} of {all} hosts{mx}", count(HostStatus::NoTlsa)),
+        DaneVerdict::Partial => {
+            let unusable = count(HostStatus::Unusable);
+            let unusable = if unusable > 0 { format!(", unusable ones at {unusable}") } else { String::new() };
+            format!("no TLSA records at {} of {all} hosts{unusable}{mx}", count(HostStatus::NoTlsa))
+        }
         DaneVerdict::None if all == 0 => "no host with an address".to_owned(),
         DaneVerdict::None => format!("no TLSA records at any of {all} hosts"),
     };

@@ -29,6 +29,8 @@ pub fn verdict(hosts: &[HostStatus], secure_mx: bool) -> (DaneVerdict, bool) {
         // Postfix repeats the lookup per host and skips what it cannot resolve: unknown hosts do no harm.
         (true, false, _) if secure_mx && !unusable => DaneVerdict::DaneOnly,
         (true, _, _) if secure_mx && usable => DaneVerdict::Dane,
+        // The unknown host may be one that DANE authenticates: MTA-STS must not take its place there (RFC 8461 §2).
+        (true, _, true) if secure_mx => DaneVerdict::Partial,
         (true, _, _) => DaneVerdict::DaneWeak,
         (false, true, true) => DaneVerdict::Partial,
         (false, false, true) => DaneVerdict::Temporary,
@@ -68,7 +70,9 @@ mod tests {
             ("all unusable", &[Unusable], true, DaneWeak, false),
             ("all unusable, insecure MX", &[Unusable], false, DaneWeak, false),
             ("unusable and without", &[Unusable, NoTlsa], true, DaneWeak, false),
-            ("unusable and unknown", &[Unusable, Unknown], true, DaneWeak, true),
+            ("unusable and unknown", &[Unusable, Unknown], true, Partial, true),
+            ("unusable, without and unknown", &[Unusable, NoTlsa, Unknown], true, Partial, true),
+            ("unusable and unknown, insecure MX", &[Unusable, Unknown], false, DaneWeak, true),
             ("without and unknown", &[NoTlsa, Unknown], true, Partial, true),
             ("without and unknown, insecure MX", &[NoTlsa, Unknown], false, Partial, true),
             ("all without", &[NoTlsa, NoTlsa], true, None, false),

@@ -33,7 +33,7 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
         }
         (DaneVerdict::Partial, Sts::Secure) => {
             "an MX host that cannot be looked up might have TLSA records, and MTA-STS must not override those: MTA-STS for \
-             the hosts that are proven to have none and that the policy allows; without such a host, mail waits"
+             the hosts that are proven to have none of use and that the policy allows; without such a host, mail waits"
         }
         (DaneVerdict::Partial, Sts::None | Sts::Temporary) => {
             "an MX host that cannot be looked up might have TLSA records: DANE, so that nothing is downgraded"

@@ -9,5 +9,5 @@ mod life;
 mod on_failure;
 mod partial;
 mod replies;
-mod script;
+pub mod script;
 mod smart_hosts;

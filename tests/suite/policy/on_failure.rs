@@ -139,6 +139,18 @@ async fn a_partial_answer_is_never_replaced_where_a_policy_is_in_force() {
     assert!(world.ask("example.com").await.starts_with("TEMP "));
 }
 
+#[tokio::test(start_paused = true)]
+async fn unusable_tlsa_records_beside_a_host_that_cannot_be_looked_up_count_as_seen() {
+    let world = world(OnFailure::May);
+    world.dns.mx("example.com", Secure, &["mx.example.com", "mx2.example.com"]);
+    world.dns.address("mx.example.com", Secure).bogus("_25._tcp.mx.example.com", TLSA);
+    world.dns.address("mx2.example.com", Secure).tlsa("_25._tcp.mx2.example.com", Secure, false);
+    assert_eq!(world.ask("example.com").await, "OK dane");
+    breaks(&world);
+    pass(3_700).await;
+    assert!(world.ask("example.com").await.starts_with("TEMP "));
+}
+
 /// What is stored tells it after a restart, though the branch ended and its successor found nothing out.
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_is_known_after_a_restart() {

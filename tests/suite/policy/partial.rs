@@ -20,6 +20,7 @@ fn world(policy: &[&str], hosts: &[(&str, Kind)]) -> World {
             Kind::Unsigned => _ = world.dns.address(name, Insecure),
             Kind::Without => _ = world.dns.address(name, Secure),
             Kind::Failing => _ = world.dns.address(name, Secure).bogus(&tlsa(name), RecordType::TLSA),
+            Kind::Unusable => _ = world.dns.address(name, Secure).tlsa(&tlsa(name), Secure, false),
             Kind::Usable => _ = world.dns.address(name, Secure).tlsa(&tlsa(name), Secure, true),
             Kind::Absent => {}
         }
@@ -38,6 +39,7 @@ enum Kind {
     Without,
     Failing,
     Usable,
+    Unusable,
     Absent,
 }
 
@@ -47,13 +49,14 @@ fn tlsa(host: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_that_are_known_get_the_mail_that_the_policy_allows_them() {
-    use Kind::{Absent, Failing, Unsigned, Without};
+    use Kind::{Absent, Failing, Unsigned, Unusable, Without};
     let (one, two, three) = ("mx1.example.net", "mx2.example.net", "mx3.deep.example.net");
     let temp = "TEMP example.com: mx2.example.net: TLSA lookup: denial not proven; no TLSA records at 1 of 2 hosts";
     type Row<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, Kind)], &'a str);
     let rows: &[Row<'_>] = &[
         ("known and unknown, both allowed", &[one, two], &[(one, Unsigned), (two, Failing)], "mx1.example.net"),
         ("the known one in a signed zone", &[one, two], &[(one, Without), (two, Failing)], "mx1.example.net"),
+        ("the known one has unusable records", &[one, two], &[(one, Unusable), (two, Failing)], "mx1.example.net"),
         ("by a wildcard", &["*.example.net"], &[(one, Unsigned), (two, Failing)], "mx1.example.net"),
         (
             "a wildcard stands for one label",
