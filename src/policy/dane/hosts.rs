@@ -117,7 +117,8 @@ impl DaneReport {
             _ => Arc::default(),
         };
         let entry = DaneEntry::new(self.verdict, self.reason.as_str(), now, self.ttl).without(without);
-        let has_records = self.hosts.iter().any(|host| matches!(host.status, HostStatus::Usable | HostStatus::Unusable));
+        let has_records =
+            self.hosts.iter().any(|host| matches!(host.status, HostStatus::Usable | HostStatus::Unusable));
         if has_records { entry.seen() } else { entry }
     }
 

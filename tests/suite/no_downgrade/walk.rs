@@ -288,8 +288,7 @@ impl Walk {
             5 | 6 => self.faults.tlsa[at] ^= true,
             7 => self.faults.slow ^= true,
             8 | 9 => {
-                let errors =
-                    [None, Some(FetchError::Status(503)), Some(FetchError::Timeout), Some(FetchError::Broken)];
+                let errors = [None, Some(FetchError::Status(503)), Some(FetchError::Timeout), Some(FetchError::Broken)];
                 self.faults.fetch = errors[self.random.random_range(0..errors.len())].clone();
             }
             10 if !self.truth.published.is_empty() => {
@@ -332,8 +331,12 @@ impl Walk {
         };
         self.note(format_args!("shared: {id} {mode} {}", text.is_some()));
         let fetched_at = self.witness.clock.wall();
-        *self.replicas.entry.lock() = text
-            .map(|text| SharedCopy { domain: DOMAIN.into(), id: id.into(), fetched_at, text: text.as_str().into() });
+        *self.replicas.entry.lock() = text.map(|text| SharedCopy {
+            domain: DOMAIN.into(),
+            id: id.into(),
+            fetched_at,
+            text: text.as_str().into(),
+        });
     }
 
     /// The process starts again, with what was kept.
