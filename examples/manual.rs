@@ -1,5 +1,5 @@
-//! Writes the manual pages and the completions for shells, all from the command line's and the configuration's own
-//! descriptions: `cargo run --example manual -- DIRECTORY`. The Debian package has them.
+//! Writes the manual pages, the completions for shells and the commented configuration file, all from the command
+//! line's and the configuration's own descriptions: `cargo run --example manual -- DIRECTORY`. The packages have them.
 
 use std::error::Error;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
-use postseal::config::{KEYS, variable_of};
+use postseal::config::{KEYS, sample, variable_of};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args().nth(1).ok_or("usage: manual DIRECTORY")?;
@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(directory.join(format!("{name}.1")), page)?;
     }
     fs::write(directory.join("postseal.toml.5"), configuration().to_roff())?;
+    fs::write(directory.join("postseal.toml"), sample())?;
     Ok(())
 }
 
@@ -51,6 +52,17 @@ fn beside_the_commands() -> Roff {
         ("/var/lib/postseal", "what was learnt, the state of the trust anchors, and the control socket."),
     ] {
         roff.control("TP", []).text([italic(file)]).text([roman(purpose)]);
+    }
+    roff.control("SH", ["SYSTEMD"]);
+    for (command, effect) in [
+        ("systemctl reload postseal", "reads the configuration again, as SIGHUP does."),
+        (
+            "systemctl enable --now postseal-dns.socket",
+            "turns the validating resolver on port 53 of 127.0.0.1 and ::1 on. It restarts the service, which then \
+             answers there; lookups wait that long.",
+        ),
+    ] {
+        roff.control("TP", []).text([bold(command)]).text([roman(effect)]);
     }
     roff.control("SH", ["EXIT STATUS"]);
     roff.text([roman("0: fine. 1: not; standard error says why. 2: wrong usage.")]);

@@ -13,6 +13,7 @@ mod overrides;
 mod policy_text;
 mod policy_values;
 mod print;
+mod sample;
 mod shared_url;
 mod sources;
 mod state_dir;
@@ -27,6 +28,7 @@ pub use maps::{MapOptions, OnFailure, ReportLevel};
 pub use overrides::{Override, OverrideError, Overrides};
 pub use policy_text::PolicyTextError;
 pub use print::effective;
+pub use sample::sample;
 pub use shared_url::{SharedHost, SharedUrl, Topology};
 pub use sources::{DEFAULT_FILE, Environment, Sources, variable_of};
 pub use tree::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use postseal::config::{Config, Environment, KEYS, Sources, effective};
+use postseal::config::{Config, Environment, KEYS, Sources, effective, sample};
 use postseal::telemetry::metrics::{Kind, Label, METRICS, Values};
 
 fn document(name: &str) -> String {
@@ -55,22 +55,38 @@ fn the_examples_of_the_compose_file_are_a_configuration() {
 }
 
 #[test]
-fn what_the_debian_package_shows_commented_out_is_a_configuration() {
-    let file = document("debian/postseal.toml");
-    assert!(file.lines().all(|line| line.is_empty() || line.starts_with('#')), "{file}");
-    let shown: String = file
-        .lines()
-        .filter(|line| !line.starts_with("# "))
-        .map(|line| line.trim_start_matches('#').to_owned() + "\n")
-        .collect();
-    let config = load(&shown).unwrap_or_else(|error| panic!("{error} in\n{shown}"));
-    let defaults = load("").expect("the defaults");
-    assert_eq!(config.policy.overrides.len(), 2);
-    assert_eq!(format!("{:?}", config.socketmap), format!("{:?}", defaults.socketmap));
-    assert_eq!(
-        format!("{:?}", (config.http, config.dns, config.log)),
-        format!("{:?}", (defaults.http, defaults.dns, defaults.log))
+fn the_packaged_configuration_has_every_key_and_is_up_to_date() {
+    let made = "cargo run --example manual -- target/manual && cp target/manual/postseal.toml debian/";
+    assert!(
+        document("debian/postseal.toml") == sample(),
+        "debian/postseal.toml is not what the keys say; make it by\n{made}"
     );
+    for key in KEYS.iter().filter(|key| key.path != "policy.overrides") {
+        let name = key.path.rsplit('.').next().expect("a name");
+        assert!(sample().lines().any(|line| line.starts_with(&format!("#{name} = "))), "{}", key.path);
+    }
+}
+
+#[test]
+fn the_packaged_configuration_changes_nothing_and_is_one_with_every_key_uncommented() {
+    let defaults = format!("{:?}", load("").expect("the defaults"));
+    assert_eq!(format!("{:?}", load(&sample()).expect("a configuration")), defaults);
+    let uncommented: String = sample()
+        .lines()
+        .map(|line| if line.starts_with("# ") { "" } else { line.trim_start_matches('#') }.to_owned() + "\n")
+        .collect();
+    let config = load(&uncommented).unwrap_or_else(|error| panic!("{error} in\n{uncommented}"));
+    assert_eq!((config.policy.overrides.len(), config.resolver.forward.len()), (2, 1));
+    assert_eq!(config.maps.keys().map(ToString::to_string).collect::<Vec<_>>(), ["strict"]);
+    // But for the examples, what is there is the default.
+    let keys: Vec<_> =
+        KEYS.iter().filter(|key| key.default.is_some_and(|default| !["[]", "{}"].contains(&default))).collect();
+    assert!(keys.len() > 25, "{}", keys.len());
+    for key in keys {
+        let name = key.path.rsplit('.').next().expect("a name");
+        let line = format!("{name} = {}", key.default.unwrap_or_default());
+        assert!(uncommented.lines().any(|shown| shown == line), "{line}");
+    }
 }
 
 #[test]
