@@ -126,6 +126,15 @@ impl Stamp {
     }
 }
 
+/// Seconds as people say them, in the two largest units: `59 s`, `1 h 5 min`, `7 d`.
+pub fn span(seconds: impl Into<u64>) -> String {
+    let seconds = seconds.into();
+    let units = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let largest = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let shown = units.iter().skip(largest).take(2).enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
+    shown.map(|(_, (count, unit))| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +150,21 @@ mod tests {
         assert_eq!(clock.stamp().since(start), Duration::from_secs(7 * 86_400 + 30));
         clock.jump(-400 * 86_400); // and then the wall clock was set back
         assert_eq!(clock.stamp().since(start), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn spans_show_two_units() {
+        for (seconds, expected) in [
+            (0_u64, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3_600, "1 h"),
+            (3_661, "1 h 1 min"),
+            (90_061, "1 d 1 h"),
+            (86_460, "1 d"),
+            (604_800, "7 d"),
+        ] {
+            assert_eq!(span(seconds), expected);
+        }
     }
 }

@@ -184,7 +184,7 @@ pub enum NotADestination {
     #[error("an address, not a name")]
     Address,
     /// Not a DNS name.
-    #[error("not a next hop: {0}")]
+    #[error("not a mail domain: {0}")]
     Name(NameError),
     /// Not UTF-8, or a port that is no number from 1 to 65535.
     #[error("malformed key")]

@@ -6,16 +6,24 @@ use clap::Args;
 use hyper::Method;
 
 use super::ask::ask_daemon;
-use super::{fail, print};
+use super::{fail, print, width};
 use crate::config::Sources;
-use crate::control::listing::{Row, table};
+use crate::control::listing::{Filter, Row, table, wanted};
 
-/// Show everything that is cached: answer, both branches with age and remaining time, hits.
+/// Show everything that is cached: answer, both branches with age and remaining time, hits. The most used come first.
 #[derive(Debug, Args)]
 pub(super) struct Dump {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+
+    /// Only domains for which Postfix keeps mail queued.
+    #[arg(long)]
+    held: bool,
+
+    /// Only domains that have a policy.
+    #[arg(long)]
+    policy: bool,
 }
 
 impl Dump {
@@ -28,8 +36,9 @@ impl Dump {
             Ok(rows) => rows,
             Err(error) => return fail(error),
         };
+        let rows = wanted(rows, Filter { held: self.held, policy: self.policy });
         if !self.json {
-            return print(&table(&rows));
+            return print(&table(&rows, width(&sources.environment)));
         }
         match serde_json::to_string_pretty(&rows) {
             Ok(text) => print(&(text + "\n")),

@@ -7,7 +7,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::ask::{AskError, ask_daemon_of};
-use super::{fail, print};
+use super::{fail, print, width};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Sources};
 use crate::control::client::{ClientError, encode};
@@ -17,8 +17,9 @@ use crate::telemetry::clean::clean_json;
 
 /// Explain the policy of one next hop.
 ///
-/// Exit code: 0 protected, 1 mail waits, or nothing could be found out, 2 wrong usage, 3 no policy, or none that
-/// authenticates anybody, 4 an MX host failed the check (--check-mx).
+/// Exit code: 0 protected, 1 Postfix keeps the mail queued, or nothing could be found out, 2 wrong usage or not a mail
+/// domain, 3 no policy, or none that authenticates anybody, 4 an MX host failed the check or could not be checked
+/// (--check-mx), 5 partly protected.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
@@ -99,20 +100,21 @@ impl Explain {
 fn code(explanation: &Explanation) -> ExitCode {
     match explanation.verdict {
         Verdict::Held => ExitCode::FAILURE,
-        _ if explanation.has_failing_host() => ExitCode::from(4),
+        Verdict::NotAMailDomain => ExitCode::from(2),
+        Verdict::Undeliverable => ExitCode::from(4),
+        _ if explanation.check.is_some_and(|check| check.passed < check.hosts) => ExitCode::from(4),
         Verdict::Protected => ExitCode::SUCCESS,
-        Verdict::Weak | Verdict::NoPolicy => ExitCode::from(3),
+        Verdict::PartlyProtected => ExitCode::from(5),
+        Verdict::Weak | Verdict::NoPolicy | Verdict::NullMx | Verdict::NoSuchDomain => ExitCode::from(3),
     }
 }
 
-/// Colours and a width for a terminal alone; `NO_COLOR` and `COLUMNS` have their usual meaning.
+/// Colours and a width for a terminal alone; `NO_COLOR` and `TERM` have their usual meaning.
 fn style(environment: &Environment) -> Style {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
         return Style::default();
     }
-    let columns = environment.get("COLUMNS").and_then(|columns| columns.parse().ok());
-    let terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-    let width = columns.or_else(terminal).filter(|columns| *columns > 0);
-    Style { colour: environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb"), width }
+    let colour = environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");
+    Style { colour, width: width(environment) }
 }

@@ -45,7 +45,7 @@ enum Command {
     Serve,
     /// Ask for the policy of one domain, or `[host]:port`.
     Query(query::Query),
-    /// Explain the policy of one domain, or `[host]:port`: what was found, what is wrong, and whose it is to mend.
+    /// Explain the policy of one domain, or `[host]:port`: what was found, what is wrong, and who has to fix it.
     Explain(explain::Explain),
     /// Show everything that is cached.
     Dump(dump::Dump),
@@ -104,4 +104,16 @@ fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(error),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Columns of the terminal that standard output is, by `COLUMNS` or by the terminal itself; `None` where it is none.
+fn width(environment: &Environment) -> Option<usize> {
+    use std::io::IsTerminal;
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = environment.get("COLUMNS").and_then(|columns| columns.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+    columns.or_else(terminal).filter(|columns| *columns > 0)
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hyper::Method;
+use serde::Serialize;
 
 use super::ask::{AskError, ask_daemon_of};
 use super::{fail, print};
-use crate::clock::Clock;
+use crate::clock::{Clock, span};
 use crate::config::{Config, Environment, Sources};
 use crate::control::client::encode;
 use crate::control::report::{Branch, Report, examine};
@@ -22,6 +23,8 @@ use crate::telemetry::clean::{clean, clean_json, clean_lines};
 const PORT: u16 = 8642;
 
 /// Ask for the policy of one next hop.
+///
+/// Exit code: 0 a policy, 1 TEMP (Postfix keeps the mail queued) or nothing could be found out, 2 wrong usage, 3 no policy.
 #[derive(Debug, Args)]
 pub(super) struct Query {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
@@ -32,7 +35,7 @@ pub(super) struct Query {
     direct: bool,
 
     /// Ask a socketmap server over TCP, as Postfix does: an IP address, with a port if it is not 8642.
-    #[arg(long, value_name = "ADDRESS", value_parser = server_address, conflicts_with_all = ["direct", "json"])]
+    #[arg(long, value_name = "ADDRESS", value_parser = server_address, conflicts_with = "direct")]
     server: Option<SocketAddr>,
 
     /// Print JSON.
@@ -42,6 +45,18 @@ pub(super) struct Query {
     /// The map to ask.
     #[arg(long, value_name = "NAME", default_value = "QUERY")]
     map: String,
+
+    /// Exit with 0 for "no policy", too: any answer will do, as long as it is one.
+    #[arg(long)]
+    answered: bool,
+}
+
+/// A bare reply as JSON.
+#[derive(Debug, Serialize)]
+struct Reply<'a> {
+    domain: &'a str,
+    map: &'a str,
+    answer: &'a str,
 }
 
 impl Query {
@@ -52,14 +67,12 @@ impl Query {
         if let Err(why) = NextHop::parse(self.domain.as_bytes()) {
             eprintln!("postseal: {}: {why}; Postfix is told that there is no policy", self.domain);
         }
-        match self.report(sources) {
-            Ok(report) if self.json => match serde_json::to_string_pretty(&report) {
-                Ok(text) => print(&(clean_json(&text).into_owned() + "\n")),
-                Err(error) => fail(error),
-            },
-            Ok(report) => print(&clean_lines(&block(&report))),
-            Err(message) => fail(message),
-        }
+        let report = match self.report(sources) {
+            Ok(report) => report,
+            Err(message) => return fail(message),
+        };
+        let text = if self.json { as_json(&report) } else { Ok(clean_lines(&block(&report)).into_owned()) };
+        self.printed(text, &report.answer)
     }
 
     /// Prints the reply as it comes. TEMP and PERM, with which Postfix would hold mail, are failures.
@@ -68,12 +81,36 @@ impl Query {
             Ok(runtime) => runtime,
             Err(error) => return fail(error),
         };
-        match runtime.block_on(client::ask(server, &self.map, &self.domain)) {
-            Ok(reply) if reply.starts_with("OK ") || reply.starts_with("NOTFOUND ") => {
-                print(&format!("{}\n", clean(reply.trim_end())))
-            }
-            Ok(reply) => fail(reply.trim_end()),
-            Err(error) => fail(format!("{server}: {error}")),
+        let reply = match runtime.block_on(client::ask(server, &self.map, &self.domain)) {
+            Ok(reply) => reply,
+            Err(error) => return fail(format!("{server}: {error}")),
+        };
+        let answer = reply.trim_end();
+        if self.json {
+            let text = as_json(&Reply { domain: &self.domain, map: &self.map, answer });
+            return self.printed(text, answer);
+        }
+        match self.code(answer) {
+            ExitCode::FAILURE => fail(answer),
+            _ => self.printed(Ok(format!("{}\n", clean(answer))), answer),
+        }
+    }
+
+    fn printed(&self, text: Result<String, serde_json::Error>, answer: &str) -> ExitCode {
+        match text.map(|text| print(&text)) {
+            Ok(ExitCode::SUCCESS) => self.code(answer),
+            Ok(failed) => failed,
+            Err(error) => fail(error),
+        }
+    }
+
+    /// The exit code for a reply: its status word tells.
+    fn code(&self, answer: &str) -> ExitCode {
+        match answer.split(' ').next() {
+            Some("OK") => ExitCode::SUCCESS,
+            Some("NOTFOUND") if self.answered => ExitCode::SUCCESS,
+            Some("NOTFOUND") => ExitCode::from(3),
+            Some(_) | None => ExitCode::FAILURE,
         }
     }
 
@@ -110,6 +147,10 @@ fn server_address(text: &str) -> Result<SocketAddr, &'static str> {
     alone.or_else(|_| text.parse()).map_err(|_| "expected an IP address, or address:port")
 }
 
+fn as_json(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(value).map(|text| clean_json(&text).into_owned() + "\n")
+}
+
 /// One block for people.
 fn block(report: &Report) -> String {
     let mut text = String::new();
@@ -133,9 +174,9 @@ fn line(text: &mut String, name: &str, branch: &Branch) {
     }
     let _ = writeln!(text, ": {}", branch.reason);
     if branch.status != "off" {
-        let _ = write!(text, "           looked at again in {} s", branch.ttl);
+        let _ = write!(text, "           next check in {}", span(branch.ttl));
         if let Some(valid) = branch.valid_for {
-            let _ = write!(text, ", valid for {valid} s");
+            let _ = write!(text, ", valid for {}", span(valid));
         }
         text.push('\n');
     }
@@ -183,9 +224,9 @@ mod tests {
         let expected = "example.com (map QUERY, from the cache)
   answer   OK secure match=mx.example.com servername=hostname
   dane     none: no TLSA records
-           looked at again in 60 s
+           next check in 1 min
   mta-sts  enforce -> secure match=mx.example.com servername=hostname: policy fetched
-           looked at again in 300 s, valid for 86400 s
+           next check in 5 min, valid for 1 d
 ";
         assert_eq!(block(&report), expected);
     }

@@ -105,7 +105,8 @@ impl Explanations {
         };
         let _place = self.enter(whose)?;
         let looker = (self.looker)();
-        Ok(explain::explain(&self.policy, &looker, Question { hop: &hop, map_name, map, check_mx }).await)
+        let question = Question { hop: &hop, map_name, map, check_mx };
+        Ok(explain::explain(&self.policy, &looker, question).await.with_notes_on(key))
     }
 
     /// The same as an HTTP response.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{DaneState, DaneVerdict, StsState};
 use crate::caller::Caller;
-use crate::clock::Stamp;
+use crate::clock::{Stamp, span};
 use crate::config::MapOptions;
 use crate::names::NextHop;
 use crate::policy::decision::{Decision, Outcome};
@@ -16,7 +16,7 @@ use crate::policy::{Engine, Freshness, reply};
 
 /// One next hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Row {
     /// The next hop, normalised.
     pub domain: String,
@@ -33,7 +33,7 @@ pub struct Row {
 
 /// One branch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Branch {
     /// How it stands: `dane-only`, `none`, `enforce`, `absent` …
     pub status: String,
@@ -99,37 +99,78 @@ pub fn lines(rows: &[Row]) -> String {
     text
 }
 
-/// A table for people.
-pub fn table(rows: &[Row]) -> String {
-    const HEAD: [&str; 5] = ["DOMAIN", "ANSWER", "DANE", "MTA-STS", "HITS"];
+/// Which rows are wanted; without any of these, all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those for which Postfix keeps mail queued.
+    pub held: bool,
+    /// Those that have a policy.
+    pub policy: bool,
+}
+
+/// The rows that are wanted, most used first.
+pub fn wanted(rows: Vec<Row>, filter: Filter) -> Vec<Row> {
+    let is_wanted =
+        |row: &Row| filter == Filter::default() || filter.held && row.is_held() || filter.policy && row.has_policy();
+    let mut rows: Vec<Row> = rows.into_iter().filter(is_wanted).collect();
+    rows.sort_by(|one, other| other.hits.cmp(&one.hits).then_with(|| one.domain.cmp(&other.domain)));
+    rows
+}
+
+/// A table for people, with a line of totals. `width`: columns of the terminal; answers are cut so that lines fit, and
+/// not below [`LEAST_ANSWER`].
+pub fn table(rows: &[Row], width: Option<usize>) -> String {
+    const HEAD: [&str; 5] = ["HITS", "DOMAIN", "DANE", "MTA-STS", "ANSWER"];
     let cells: Vec<[String; 5]> = rows
         .iter()
         .map(|row| {
             let answer = if row.answer.is_empty() { "-" } else { row.answer.as_str() };
             let branch = |branch: &Option<Branch>| branch.as_ref().map_or_else(|| "-".to_owned(), Branch::cell);
-            let hits = row.hits.to_string();
-            [row.domain.clone(), answer.to_owned(), branch(&row.dane), branch(&row.mta_sts), hits]
+            [row.hits.to_string(), row.domain.clone(), branch(&row.dane), branch(&row.mta_sts), answer.to_owned()]
         })
         .collect();
     let head = HEAD.map(str::to_owned);
-    let mut widths = [0; 5];
+    let mut widths = [0; 4];
     for line in std::iter::once(&head).chain(&cells) {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
         }
     }
+    let before: usize = widths.iter().map(|width| width + 2).sum();
+    let room = width.map(|width| width.saturating_sub(before).max(LEAST_ANSWER));
     let mut text = String::new();
-    for line in std::iter::once(&head).chain(&cells) {
-        let padded: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(padded.join("  ").trim_end());
+    for [hits, domain, dane, sts, answer] in std::iter::once(&head).chain(&cells) {
+        let [w0, w1, w2, w3] = widths;
+        let answer = cut(answer, room);
+        let line = format!("{hits:>w0$}  {domain:<w1$}  {dane:<w2$}  {sts:<w3$}  {answer}");
+        text.push_str(line.trim_end());
         text.push('\n');
     }
+    let held = rows.iter().filter(|row| row.is_held()).count();
+    let policies = rows.iter().filter(|row| row.has_policy()).count();
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "{} domains: {policies} with a policy, {held} held", rows.len());
     text
+}
+
+/// Characters of an answer that are shown at least, however narrow the terminal is.
+const LEAST_ANSWER: usize = 24;
+
+/// The first characters of a text, with a mark where there are more.
+fn cut(text: &str, room: Option<usize>) -> String {
+    match room {
+        Some(room) if text.chars().count() > room => text.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+        Some(_) | None => text.to_owned(),
+    }
 }
 
 impl Row {
     fn has_policy(&self) -> bool {
-        !(self.answer.is_empty() || self.answer == "NOTFOUND" || self.answer.starts_with("TEMP"))
+        !(self.answer.is_empty() || self.answer == "NOTFOUND" || self.is_held())
+    }
+
+    fn is_held(&self) -> bool {
+        self.answer.starts_with("TEMP")
     }
 }
 
@@ -138,14 +179,6 @@ impl Branch {
         let left = if self.remaining == 0 { "ended".to_owned() } else { format!("{} left", span(self.remaining)) };
         format!("{} ({} old, {left})", self.status, span(self.age))
     }
-}
-
-/// Seconds in the two largest units that are not nothing.
-fn span(seconds: u64) -> String {
-    let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let largest = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
-    let shown = units.iter().skip(largest).take(2).enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
-    shown.map(|(_, (count, unit))| format!("{count}{unit}")).collect()
 }
 
 fn answer(decision: &Decision, hop: &NextHop, map: &MapOptions) -> String {
@@ -203,19 +236,54 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_head_and_lined_up_columns() {
+    fn the_table_has_a_head_lined_up_columns_and_totals() {
         let mut second = row("b.example", "", 12);
         second.mta_sts = None;
         let expected = "\
-DOMAIN          ANSWER     DANE                           MTA-STS                       HITS
-long-a.example  dane-only  none (1m1s old, 58m59s left)  enforce (1d1h old, ended)     3
-b.example       -          none (1m1s old, 58m59s left)  -                             12
+HITS  DOMAIN          DANE                                MTA-STS                          ANSWER
+   3  long-a.example  none (1 min 1 s old, 58 min 59 s left)  enforce (1 d 1 h old, ended)  dane-only
+  12  b.example       none (1 min 1 s old, 58 min 59 s left)  -                             -
+2 domains: 1 with a policy, 0 held
 ";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let table = table(&[row("long-a.example", "dane-only", 3), second]);
+        let table = table(&[row("long-a.example", "dane-only", 3), second], None);
         assert_eq!(squeeze(&table), squeeze(expected));
-        let hits: Vec<_> = table.lines().map(|line| line.find("none (").or(line.find("DANE"))).collect();
-        assert!(hits.iter().all(|at| *at == hits[0]), "{table}");
+        let columns: Vec<_> = table.lines().filter_map(|line| line.find("none (").or(line.find("DANE"))).collect();
+        assert!(columns.len() == 3 && columns.iter().all(|at| *at == columns[0]), "{table}");
+    }
+
+    #[test]
+    fn lines_fit_the_terminal_however_long_a_policy_is() {
+        let long = format!("secure match={} servername=hostname", "mx.example.com:".repeat(3_000));
+        let rows = [row("a.example", &long, 1), row("b.example", "TEMP b.example: no", 2)];
+        for width in [120, 160, 200] {
+            let table = table(&rows, Some(width));
+            assert!(table.lines().all(|line| line.chars().count() <= width), "{width}: {table}");
+            assert!(table.contains('…') && table.contains("TEMP b.example"), "{table}");
+        }
+        assert!(table(&rows, Some(10)).contains(&long[..LEAST_ANSWER - 1]), "something is shown");
+        assert!(table(&rows, None).contains(&long), "all of it where there is no terminal");
+    }
+
+    #[test]
+    fn rows_are_filtered_and_the_most_used_come_first() {
+        let rows = || {
+            vec![
+                row("a.example", "dane", 1),
+                row("b.example", "NOTFOUND", 9),
+                row("c.example", "secure match=x", 20),
+                row("d.example", "TEMP d.example: no", 2),
+                row("e.example", "", 2),
+            ]
+        };
+        let names = |held, policy| {
+            let rows = wanted(rows(), Filter { held, policy });
+            rows.iter().map(|row| row.domain[..1].to_owned()).collect::<String>()
+        };
+        assert_eq!(names(false, false), "cbdea");
+        assert_eq!(names(true, false), "d");
+        assert_eq!(names(false, true), "ca");
+        assert_eq!(names(true, true), "cda");
     }
 
     #[test]
@@ -226,14 +294,5 @@ b.example       -          none (1m1s old, 58m59s left)  -                      
                         a.example                          1  dane\n";
         assert_eq!(lines(&rows), expected);
         assert_eq!(lines(&[row("t.example", "TEMP t.example: no", 1), row("e.example", "", 1)]), "");
-    }
-
-    #[test]
-    fn spans_show_two_units() {
-        for (seconds, expected) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (3_661, "1h1m"), (90_061, "1d1h"), (86_460, "1d")]
-        {
-            assert_eq!(span(seconds), expected);
-        }
     }
 }

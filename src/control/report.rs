@@ -1,5 +1,4 @@
-//! One domain as the daemon sees it: the answer, and both branches. The fields that postfix-tlspol's `JSON`
-//! has keep its names.
+//! One domain as the daemon sees it: the answer, and both branches.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +28,6 @@ pub struct Report {
     /// The DANE branch.
     pub dane: Branch,
     /// The MTA-STS branch.
-    #[serde(rename = "mta-sts")]
     pub mta_sts: Branch,
 }
 
@@ -55,6 +53,17 @@ pub struct Branch {
 }
 
 impl Report {
+    /// The report as postfix-tlspol's `JSON` gives it: the same fields, where that has them under its names.
+    pub fn as_tlspol(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut value = serde_json::to_value(self)?;
+        if let Some(fields) = value.as_object_mut()
+            && let Some(branch) = fields.remove("mta_sts")
+        {
+            fields.insert("mta-sts".to_owned(), branch);
+        }
+        Ok(value)
+    }
+
     /// For a key that is no next hop: Postfix gets NOTFOUND without any lookup.
     pub fn of_no_destination(key: &str, map: &str, why: NotADestination) -> Self {
         let branch = Branch { reason: why.to_string(), ..off() };

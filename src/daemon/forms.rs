@@ -88,7 +88,10 @@ fn json(key: &[u8], shared: Arc<Shared>, map: MapOptions) -> Answer {
     match NextHop::parse(key) {
         Ok(hop) => Answer::Later(Box::pin(async move {
             let report = report::examine(&shared.policy, &shared.clock, &hop, "QUERY", &map).await;
-            plain_json(&report)
+            match report.as_tlspol() {
+                Ok(report) => plain_json(&report),
+                Err(error) => Reply::temporary(&error.to_string()),
+            }
         })),
         Err(error) => Answer::Now(plain_json(&serde_json::json!({ "error": error.to_string() }))),
     }

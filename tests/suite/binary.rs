@@ -314,7 +314,7 @@ fn query_asks_the_daemon_or_looks_up_by_itself() {
     // No next hop: what Postfix is told, and why beside it.
     for direct in [&["query", "[192.0.2.1]"][..], &["query", "--direct", "[192.0.2.1]"]] {
         let output = run(directory, direct);
-        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("answer   NOTFOUND\n"), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("an address, not a name"), "{output:?}");
     }
@@ -348,17 +348,23 @@ fn query_asks_a_server_over_tcp_as_postfix_does() {
         let mut query = Command::new(BINARY);
         query.args(["query", "--server", &address]).args(arguments).current_dir(elsewhere.path()).env_clear();
         let output = query.output().expect("ran");
-        let text = if output.status.success() { output.stdout } else { output.stderr };
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     };
-    assert_eq!(ask(&["override.example"]), (true, "OK encrypt\n".into()));
-    assert_eq!(ask(&["[192.0.2.1]"]), (true, "NOTFOUND\n".into()));
-    assert_eq!(ask(&["x.example", "--map", "no"]), (false, "postseal: PERM unknown map \"no\"\n".into()));
-    let (success, text) = ask(&["example.com"]);
-    assert!(!success && text.starts_with("postseal: TEMP example.com: "), "{text}");
+    assert_eq!(ask(&["override.example"]), (Some(0), "OK encrypt\n".into()));
+    assert_eq!(ask(&["[192.0.2.1]"]), (Some(3), "NOTFOUND\n".into()));
+    assert_eq!(ask(&["[192.0.2.1]", "--answered"]), (Some(0), "NOTFOUND\n".into()));
+    assert_eq!(ask(&["x.example", "--map", "no"]), (Some(1), "postseal: PERM unknown map \"no\"\n".into()));
+    let (code, text) = ask(&["override.example", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((code, &json["answer"], &json["map"]), (Some(0), &"OK encrypt".into(), &"QUERY".into()));
+    let (code, text) = ask(&["example.com"]);
+    assert!(code == Some(1) && text.starts_with("postseal: TEMP example.com: "), "{text}");
+    let (code, text) = ask(&["example.com", "--answered", "--json"]);
+    assert!(code == Some(1) && text.contains("\"TEMP example.com: "), "{text}");
     assert!(daemon.stop().0);
-    let (success, text) = ask(&["override.example"]);
-    assert!(!success && text.starts_with(&format!("postseal: {address}: ")), "{text}");
+    let (code, text) = ask(&["override.example"]);
+    assert!(code == Some(1) && text.starts_with(&format!("postseal: {address}: ")), "{text}");
 }
 
 #[test]

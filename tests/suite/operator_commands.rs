@@ -47,15 +47,17 @@ fn look_and_forget(directory: &Path) {
 
     let json: serde_json::Value = serde_json::from_str(&printed(directory, &["dump", "--json"])).unwrap();
     let domains: Vec<_> = json.as_array().unwrap().iter().map(|row| row["domain"].as_str().unwrap()).collect();
-    assert_eq!(domains, ["bare.com", "dane.com", "sts.com"]);
-    let sts = &json[2];
-    assert_eq!((sts["answer"].as_str(), sts["mta-sts"]["status"].as_str()), (Some(SECURE), Some("enforce")));
+    assert_eq!(domains, ["sts.com", "bare.com", "dane.com"], "the most used come first");
+    let sts = &json[0];
+    assert_eq!((sts["answer"].as_str(), sts["mta_sts"]["status"].as_str()), (Some(SECURE), Some("enforce")));
     assert_eq!(sts["dane"]["status"], "none");
-    let remaining = sts["mta-sts"]["remaining"].as_u64().unwrap();
+    let remaining = sts["mta_sts"]["remaining"].as_u64().unwrap();
     assert!((604_700..=604_800).contains(&remaining), "{remaining}");
     assert!(sts["hits"].as_u64().unwrap() >= 2, "{sts}");
     let table = printed(directory, &["dump"]);
-    assert!(table.starts_with("DOMAIN") && table.lines().count() == 4, "{table}");
+    assert!(table.starts_with("HITS") && table.ends_with("\n3 domains: 2 with a policy, 0 held\n"), "{table}");
+    assert_eq!(printed(directory, &["dump", "--policy"]).lines().count(), 4, "head, two policies, totals");
+    assert_eq!(printed(directory, &["dump", "--held"]).lines().count(), 2);
 
     let export = format!("{:<28} dane-only\n{:<28} {SECURE}\n", "dane.com", "sts.com");
     assert_eq!(printed(directory, &["export"]), export);
@@ -68,10 +70,10 @@ fn look_and_forget(directory: &Path) {
     assert!(!printed(directory, &["dump"]).contains("sts.com"));
     assert!(!command(directory, &["purge", "not a domain"]).status.success());
     assert_eq!(ask_for_all(connect(), "PURGE"), "OK\n");
-    assert_eq!(printed(directory, &["dump"]).lines().count(), 1);
+    assert_eq!(printed(directory, &["dump"]).lines().count(), 2);
     daemon.kill();
     let daemon = Killable::start(directory);
-    assert_eq!(printed(directory, &["dump"]).lines().count(), 1, "and on disk as well");
+    assert_eq!(printed(directory, &["dump"]).lines().count(), 2, "and on disk as well");
     daemon.kill();
     assert!(!command(directory, &["dump"]).status.success(), "nobody there to ask");
 }

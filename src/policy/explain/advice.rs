@@ -1,6 +1,6 @@
-//! What is wrong, whose it is to mend, and what would change it. Pure.
+//! What is wrong, who has to fix it, and how. Pure.
 
-use super::model::Advice;
+use super::model::{Advice, DeliveryKind, HostSection};
 use super::recorder::Outcome as Looked;
 use super::sections::sentence;
 use super::sts::StsLook;
@@ -17,6 +17,8 @@ use crate::policy::engine::Survey;
 pub(super) struct Facts<'a> {
     pub hop: &'a NextHop,
     pub report: &'a DaneReport,
+    /// What Postfix does with each MX host, and what a check of it showed.
+    pub hosts: &'a [HostSection],
     /// What came of the MX lookup.
     pub mx: Option<Looked>,
     pub sts: Option<&'a StsLook>,
@@ -47,11 +49,13 @@ pub(super) fn advice(facts: &Facts<'_>) -> Vec<Advice> {
         all.push(of_failure(failure));
     }
     all.extend(facts.report.hosts.iter().filter_map(of_host));
+    all.extend(facts.hosts.iter().filter_map(of_check));
     all.extend(of_exceptions(facts));
     all.extend(of_mx_security(facts));
     all.extend(facts.sts.and_then(|sts| of_sts(facts, sts)));
     all.extend(of_cache(facts));
     all.extend(of_nothing(facts));
+    all.extend(ways_out(facts));
     all.dedup();
     all
 }
@@ -84,6 +88,68 @@ fn of_host(host: &HostReport) -> Option<Advice> {
         )),
         (HostStatus::NoTlsa | HostStatus::Usable, _) => None,
     }
+}
+
+/// A host that failed the check at each of its addresses.
+fn of_check(host: &HostSection) -> Option<Advice> {
+    let failed = !host.live.is_empty() && host.live.iter().all(|check| !check.passed);
+    if !failed || host.delivery.kind == DeliveryKind::NotUsed {
+        return None;
+    }
+    let name = &host.host;
+    let Some(check) = host.live.iter().find(|check| check.reached) else {
+        let why = host.live.first().map_or("no connection", |check| check.text.as_str());
+        return Some(new(
+            OURS,
+            format!("MX host {name} could not be checked: {why}"),
+            "check from a host that may connect to port 25: many networks block it",
+        ));
+    };
+    let remedy = match check.presented.as_slice() {
+        [] => "the server has to do what this policy asks for: STARTTLS, with a certificate that fits".to_owned(),
+        lines => format!(
+            "publish a TLSA record for the certificate that the server shows now ({}), or install the one that the \
+             published records name",
+            lines.join(", ")
+        ),
+    };
+    Some(new(format!("the operators of {name}"), format!("MX host {name} fails the check: {}", check.text), remedy))
+}
+
+/// What the operator here can do about mail that waits for somebody else, and what each way gives up.
+fn ways_out(facts: &Facts<'_>) -> Vec<Advice> {
+    let held = matches!(facts.decision.outcome, Outcome::Temporary(_));
+    let hopeless = super::verdict::check(facts.hosts).is_some_and(|check| check.is_hopeless());
+    if !held && !hopeless {
+        return Vec::new();
+    }
+    let hop = facts.hop;
+    let waiting = format!("until then Postfix keeps mail for {hop} queued");
+    let broken = facts.mx.iter().filter_map(|looked| looked.as_ref().err());
+    let broken = broken.chain(facts.report.hosts.iter().filter_map(|host| host.failure.as_ref()));
+    let mut zones: Vec<String> = Vec::new();
+    for failure in broken.filter(|failure| matches!(failure.cause, Cause::Bogus(_))) {
+        match failure.zone.as_ref().filter(|zone| !zone.is_root()).map(text) {
+            Some(zone) if !zones.contains(&zone) => zones.push(zone),
+            Some(_) | None => {}
+        }
+    }
+    let mut ways: Vec<Advice> = zones
+        .iter()
+        .map(|zone| {
+            let remedy = format!(
+                "to send it before the zone is repaired: resolver.insecure = [\"{zone}\"] (a negative trust anchor). It \
+                 gives up DNSSEC, and so DANE, for every name below {zone}"
+            );
+            new(OURS, waiting.clone(), remedy)
+        })
+        .collect();
+    let remedy = format!(
+        "to send it anyway: policy.overrides.\"{hop}\" = \"encrypt\". It gives up authentication: whoever answers in place \
+         of the mail host can read the mail. \"may\" gives up encryption, too"
+    );
+    ways.push(new(OURS, waiting, remedy));
+    ways
 }
 
 /// Zones that are not validated because the operator said so.

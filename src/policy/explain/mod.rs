@@ -5,6 +5,7 @@
 //! at the root with nothing remembered.
 
 mod advice;
+mod input;
 mod live;
 mod model;
 mod recorder;
@@ -12,6 +13,7 @@ mod sections;
 mod sts;
 pub mod text;
 mod tree;
+mod verdict;
 mod words;
 
 use std::net::IpAddr;
@@ -31,7 +33,7 @@ use self::recorder::Recorder;
 use self::sts::StsLook;
 use self::words::HostFacts;
 use super::dane::host::{examine, tlsa_name};
-use super::dane::mx::{MailHosts, mail_hosts};
+use super::dane::mx::{MailHosts, Nobody, mail_hosts};
 use super::dane::{self, DaneReport, HostReport, HostStatus};
 use super::decision::{DaneView, Decision, Outcome};
 use super::engine::{Engine, Survey, conclude};
@@ -99,8 +101,10 @@ pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -
         (false, true) => Source::Cache,
         (false, false) => Source::Lookup,
     };
+    let check = verdict::check(&hosts);
     let advice = advice::advice(&advice::Facts {
         hop,
+        hosts: &hosts,
         report: &report,
         mx: look.mx_outcome(),
         sts: sts.as_ref(),
@@ -113,7 +117,9 @@ pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -
         version: env!("CARGO_PKG_VERSION").to_owned(),
         next_hop: hop.to_string(),
         map: map_name.to_owned(),
-        verdict: words::verdict(standing),
+        notes: Vec::new(),
+        verdict: verdict::verdict(standing, look.nobody(), &hosts, check.as_ref()),
+        check,
         answer: look.answer(standing, source, map),
         fresh: (!overridden).then(|| look.answer(&fresh, Source::Lookup, map)),
         options: look.options(map),
@@ -128,6 +134,11 @@ pub async fn explain(engine: &Engine, looker: &Looker, question: Question<'_>) -
 }
 
 impl Explanation {
+    /// With notes on what was made of the key, as it was typed.
+    pub fn with_notes_on(self, key: &str) -> Self {
+        Self { notes: input::notes(key), ..self }
+    }
+
     /// For a key that is no next hop: Postfix gets NOTFOUND without any lookup.
     pub fn of_no_destination(key: &str, map_name: &str, why: NotADestination) -> Self {
         let answer = Answer {
@@ -136,11 +147,18 @@ impl Explanation {
             ttl: None,
             rule: format!("{why}: no policy is looked up for such a key"),
         };
+        let verdict = match why {
+            // Postfix asks for these itself.
+            NotADestination::Address | NotADestination::Parent => Verdict::NoPolicy,
+            NotADestination::Name(_) | NotADestination::Malformed => Verdict::NotAMailDomain,
+        };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             next_hop: key.to_owned(),
             map: map_name.to_owned(),
-            verdict: Verdict::NoPolicy,
+            notes: input::notes(key),
+            verdict,
+            check: None,
             answer,
             fresh: None,
             options: Vec::new(),
@@ -285,6 +303,16 @@ impl Look<'_> {
         match self.hop {
             NextHop::Domain { domain, .. } => self.dns.outcome(&domain.to_name(), RecordType::MX),
             NextHop::Host { .. } => None,
+        }
+    }
+
+    /// Why nobody receives mail, where the MX records say so.
+    fn nobody(&self) -> Option<Nobody> {
+        let NextHop::Domain { domain, .. } = self.hop else { return None };
+        let answer = self.mx_outcome()?.ok()?;
+        match mail_hosts(domain, &answer) {
+            MailHosts::Nobody(why) => Some(why),
+            MailHosts::Hosts { .. } => None,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::policy::dane::{HostAddresses, HostStatus};
 
 /// Why a next hop has the policy that it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Explanation {
     /// Version of the program that looked.
     pub version: String,
@@ -15,8 +15,14 @@ pub struct Explanation {
     pub next_hop: String,
     /// The map whose options count.
     pub map: String,
+    /// What was made of the name that was given, where that is not plain: other case, U-labels, a mail address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The answer in one word.
     pub verdict: Verdict,
+    /// What connecting to the MX hosts came to, where that was asked for (`--check-mx`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckSection>,
     /// What Postfix is told when it asks now.
     pub answer: Answer,
     /// What was concluded from the fresh look; absent where the operator decides, or there is nothing to look at.
@@ -33,37 +39,65 @@ pub struct Explanation {
     pub mta_sts: Option<StsSection>,
     /// What the policy cache holds.
     pub cached: CacheSection,
-    /// What is wrong, whose it is to mend, and what would change the answer.
+    /// What is wrong, who has to fix it, and how.
     pub advice: Vec<Advice>,
     /// Seconds that the look took.
     pub took: f64,
 }
 
-impl Explanation {
-    /// Whether some MX host was looked at and would not get mail at any of its addresses.
-    pub fn has_failing_host(&self) -> bool {
-        let looked_at = self.hosts.iter().filter(|host| !host.live.is_empty());
-        looked_at.into_iter().any(|host| host.live.iter().all(|check| !check.passed))
-    }
-}
-
 /// The answer in one word; the exit code of `postseal explain` follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Mail goes to authenticated hosts: DANE or MTA-STS, or the operator says so.
+    /// Mail goes to authenticated hosts alone: DANE or MTA-STS, or the operator says so.
     Protected,
+    /// Some MX hosts are authenticated by DANE, and at another one mail goes to whoever answers.
+    PartlyProtected,
     /// There is a policy, but nobody is authenticated by it.
     Weak,
     /// No policy: Postfix's own default applies.
     NoPolicy,
-    /// Mail waits until something can be found out.
+    /// The domain says that it takes no mail (RFC 7505).
+    NullMx,
+    /// The domain does not exist.
+    NoSuchDomain,
+    /// The key names no mail domain and no host.
+    NotAMailDomain,
+    /// Postfix keeps the mail queued until something can be found out.
     Held,
+    /// Every MX host failed the check: Postfix keeps the mail queued.
+    Undeliverable,
+}
+
+/// What connecting to the MX hosts came to; hosts that Postfix never delivers to do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct CheckSection {
+    /// Hosts that were connected to.
+    pub hosts: usize,
+    /// Those that would get mail at one of their addresses at least.
+    pub passed: usize,
+    /// Those that answered, and would not get mail.
+    pub failed: usize,
+    /// Those to which no connection came about.
+    pub unreachable: usize,
+}
+
+impl CheckSection {
+    /// Whether no host would get mail, as far as one could be asked.
+    pub fn is_hopeless(&self) -> bool {
+        self.passed == 0 && self.failed > 0
+    }
+
+    /// Whether no connection came about at all: outbound connections to that port seem to be blocked here.
+    pub fn is_blocked(&self) -> bool {
+        self.unreachable == self.hosts
+    }
 }
 
 /// An answer to Postfix, and the rule it follows from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Answer {
     /// The reply, status word first.
     pub reply: String,
@@ -77,7 +111,7 @@ pub struct Answer {
 
 /// Where an answer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The operator's `policy.overrides`.
     Override,
@@ -91,7 +125,7 @@ pub enum Source {
 
 /// One DNS question and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Looked {
     /// The name asked for.
     pub name: String,
@@ -116,7 +150,7 @@ pub struct Looked {
 
 /// What a DNS question came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum LookedOutcome {
     /// Records, validated.
     Secure,
@@ -134,7 +168,7 @@ pub enum LookedOutcome {
 
 /// A lookup that failed: which link, where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct FailureSection {
     /// What went wrong.
     pub cause: String,
@@ -148,7 +182,7 @@ pub struct FailureSection {
 
 /// The MX lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct MxSection {
     /// The lookup.
     pub lookup: Looked,
@@ -160,7 +194,7 @@ pub struct MxSection {
 
 /// One MX host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct HostSection {
     /// Its name, as MX has it.
     pub host: String,
@@ -187,21 +221,27 @@ pub struct HostSection {
 
 /// A look at one address of an MX host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct LiveCheck {
     /// Address and port.
     pub address: String,
+    /// Whether a connection came about.
+    pub reached: bool,
     /// Whether mail would be delivered there, as far as TLS is concerned.
     pub passed: bool,
     /// Why, or why not.
     pub text: String,
     /// TLS version and cipher suite, where TLS came about.
     pub tls: Option<String>,
+    /// What the TLSA records would have to say for the certificate that was shown, where none of them fits: one line for
+    /// each usage, selector and matching type that is published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presented: Vec<String>,
 }
 
 /// A TLSA record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct TlsaSection {
     /// Certificate usage.
     pub usage: u8,
@@ -217,7 +257,7 @@ pub struct TlsaSection {
 
 /// What Postfix does at one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Delivery {
     /// In one word.
     pub kind: DeliveryKind,
@@ -227,7 +267,7 @@ pub struct Delivery {
 
 /// See [`Delivery`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum DeliveryKind {
     /// Only over TLS to an authenticated server.
     Authenticated,
@@ -243,7 +283,7 @@ pub enum DeliveryKind {
 
 /// One zone of a chain of trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct ZoneSection {
     /// Its apex; `.` for the root.
     pub zone: String,
@@ -265,7 +305,7 @@ pub struct ZoneSection {
 
 /// What a zone comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum ZoneState {
     /// Validated.
     Secure,
@@ -277,7 +317,7 @@ pub enum ZoneState {
 
 /// A DS record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct DsSection {
     /// Key tag.
     pub tag: u16,
@@ -291,7 +331,7 @@ pub struct DsSection {
 
 /// A key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct KeySection {
     /// Key tag.
     pub tag: u16,
@@ -307,7 +347,7 @@ pub struct KeySection {
 
 /// MTA-STS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct StsSection {
     /// The TXT lookup.
     pub lookup: Option<Looked>,
@@ -325,7 +365,7 @@ pub struct StsSection {
 
 /// A fetch of a policy file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct FetchSection {
     /// Where from.
     pub url: String,
@@ -339,7 +379,7 @@ pub struct FetchSection {
 
 /// An MTA-STS policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct PolicySection {
     /// The `id` it was fetched under.
     pub id: String,
@@ -357,7 +397,7 @@ pub struct PolicySection {
 
 /// What the policy cache holds of the next hop.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct CacheSection {
     /// The DANE branch.
     pub dane: Option<CachedDane>,
@@ -367,7 +407,7 @@ pub struct CacheSection {
 
 /// A cached DANE branch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct CachedDane {
     /// The verdict.
     pub verdict: crate::cache::DaneVerdict,
@@ -381,7 +421,7 @@ pub struct CachedDane {
 
 /// A cached MTA-STS branch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct CachedSts {
     /// What the record said.
     pub record: String,
@@ -397,7 +437,7 @@ pub struct CachedSts {
 
 /// A failed fetch that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct CachedFailure {
     /// Why.
     pub reason: String,
@@ -411,12 +451,12 @@ pub struct CachedFailure {
 
 /// Something that is wrong, or could be better.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Advice {
-    /// Who can mend it.
+    /// Who has to fix it.
     pub whose: String,
     /// What is wrong.
     pub problem: String,
-    /// What would change it.
+    /// How to fix it.
     pub remedy: String,
 }

@@ -1,26 +1,24 @@
 //! An explanation as a tree for people to read. Pure.
 
 use super::model::{
-    Answer, CacheSection, DeliveryKind, DsSection, Explanation, FailureSection, HostSection, KeySection, LiveCheck,
-    Looked, LookedOutcome, MxSection, PolicySection, Source, StsSection, TlsaSection, Verdict, ZoneSection, ZoneState,
+    Answer, CacheSection, CheckSection, DeliveryKind, DsSection, Explanation, FailureSection, HostSection, KeySection,
+    LiveCheck, Looked, LookedOutcome, MxSection, PolicySection, Source, StsSection, TlsaSection, Verdict, ZoneSection,
+    ZoneState,
 };
 pub use super::tree::Style;
 use super::tree::{Node, Tone};
 use crate::cache::StsMode;
 use crate::cache::entry::FetchFailureKind;
+use crate::clock::span;
 
 /// Octets of hexadecimal data that are shown of a TLSA record; JSON has all.
 const TLSA_DATA_SHOWN: usize = 32;
 
 /// The explanation, one line feed after each line.
 pub fn render(explanation: &Explanation, style: Style) -> String {
-    let (words, tone) = match explanation.verdict {
-        Verdict::Protected => ("protected", Tone::Good),
-        Verdict::Weak => ("encrypted at most, nobody is authenticated", Tone::Doubtful),
-        Verdict::NoPolicy => ("no policy", Tone::Doubtful),
-        Verdict::Held => ("mail waits", Tone::Bad),
-    };
+    let (words, tone) = headline(explanation);
     let mut root = Node::new(format!("{}:", explanation.next_hop), tone, words);
+    root.extend(explanation.notes.iter().map(|note| Node::plain(note.as_str())));
     root.push(answer(explanation));
     if !explanation.advice.is_empty() {
         root.push(advice(explanation));
@@ -32,6 +30,34 @@ pub fn render(explanation: &Explanation, style: Style) -> String {
     }
     root.push(cache(&explanation.cached));
     root.render(style)
+}
+
+/// The verdict in words, and what a check of the MX hosts adds to it.
+fn headline(explanation: &Explanation) -> (String, Tone) {
+    let (words, tone) = match explanation.verdict {
+        Verdict::Protected => ("protected", Tone::Good),
+        Verdict::PartlyProtected => ("partly protected: at some MX hosts mail goes to whoever answers", Tone::Doubtful),
+        Verdict::Weak => ("encrypted at most, nobody is authenticated", Tone::Doubtful),
+        Verdict::NoPolicy => ("no policy", Tone::Doubtful),
+        Verdict::NullMx => ("takes no mail (null MX)", Tone::Doubtful),
+        Verdict::NoSuchDomain => ("this domain does not exist", Tone::Bad),
+        Verdict::NotAMailDomain => ("not a mail domain", Tone::Bad),
+        Verdict::Held => ("Postfix keeps the mail queued", Tone::Bad),
+        Verdict::Undeliverable => ("every MX host fails the check: Postfix keeps the mail queued", Tone::Bad),
+    };
+    match &explanation.check {
+        Some(check) if check.is_blocked() => {
+            let text = format!("{words}; not checked: no MX host could be reached, is outbound SMTP blocked here?");
+            (text, Tone::Doubtful)
+        }
+        Some(CheckSection { hosts, failed, .. }) if *failed > 0 && explanation.verdict != Verdict::Undeliverable => {
+            (format!("{words}; but {failed} of {hosts} MX hosts fail the check"), Tone::Doubtful)
+        }
+        Some(CheckSection { hosts, unreachable, .. }) if *unreachable > 0 => {
+            (format!("{words}; {unreachable} of {hosts} MX hosts could not be reached"), tone)
+        }
+        Some(_) | None => (words.to_owned(), tone),
+    }
 }
 
 fn answer(explanation: &Explanation) -> Node {
@@ -47,7 +73,7 @@ fn answer(explanation: &Explanation) -> Node {
 }
 
 fn origin(answer: &Answer) -> String {
-    let ttl = answer.ttl.map_or_else(String::new, |ttl| format!(" for another {}", time(ttl)));
+    let ttl = answer.ttl.map_or_else(String::new, |ttl| format!(" for another {}", span(ttl)));
     match answer.source {
         Source::Override => "from policy.overrides".to_owned(),
         Source::Cache => format!("from the cache{ttl}"),
@@ -59,11 +85,11 @@ fn origin(answer: &Answer) -> String {
 fn advice(explanation: &Explanation) -> Node {
     let items = explanation.advice.iter().map(|advice| {
         Node::new(advice.problem.as_str(), Tone::Bad, "").with([
-            Node::plain(format!("to mend by: {}", advice.whose)),
-            Node::plain(format!("what would change it: {}", advice.remedy)),
+            Node::plain(format!("who has to fix it: {}", advice.whose)),
+            Node::plain(format!("how to fix it: {}", advice.remedy)),
         ])
     });
-    Node::plain("what stands in the way").with(items)
+    Node::plain("problems").with(items)
 }
 
 fn mail_hosts(explanation: &Explanation) -> Node {
@@ -90,7 +116,7 @@ fn mx_records(mx: &MxSection) -> Node {
 
 fn ttl(looked: &Looked) -> String {
     let canonical = looked.canonical.as_ref().map_or_else(String::new, |to| format!(", alias of {to}"));
-    let ttl = looked.ttl.map_or_else(String::new, |ttl| format!(", TTL {}", time(ttl)));
+    let ttl = looked.ttl.map_or_else(String::new, |ttl| format!(", TTL {}", span(ttl)));
     canonical + &ttl
 }
 
@@ -109,7 +135,7 @@ fn host(host: &HostSection) -> Node {
     let (word, tone) = match host.delivery.kind {
         DeliveryKind::Authenticated => ("authenticated", Tone::Good),
         DeliveryKind::Encrypted => ("encrypted", Tone::Doubtful),
-        DeliveryKind::ClearPossible => ("in the clear possible", Tone::Doubtful),
+        DeliveryKind::ClearPossible => ("may be sent unencrypted", Tone::Doubtful),
         DeliveryKind::Deferred => ("deferred", Tone::Bad),
         DeliveryKind::NotUsed => ("not used", Tone::Bad),
     };
@@ -118,7 +144,7 @@ fn host(host: &HostSection) -> Node {
     let told_below =
         |failure: &FailureSection| host.lookups.iter().any(|looked| looked.failure.as_ref() == Some(failure));
     if let Some(failure) = host.failure.as_ref().filter(|failure| !told_below(failure)) {
-        node.push(Node::new("cannot be found out:", Tone::Bad, failure.to_string()));
+        node.push(Node::new("not known:", Tone::Bad, failure.to_string()));
     }
     node.extend(host.live.iter().map(live));
     node.extend(host.lookups.iter().filter(|looked| looked.rtype != "TLSA").map(looked_up));
@@ -153,7 +179,8 @@ fn looked_up(looked: &Looked) -> Node {
 fn live(check: &LiveCheck) -> Node {
     let tls = check.tls.as_ref().map_or_else(String::new, |tls| format!(" ({tls})"));
     let (word, tone) = if check.passed { ("passes", Tone::Good) } else { ("fails", Tone::Bad) };
-    Node::new(format!("{} {word}:", check.address), tone, format!("{}{tls}", check.text))
+    let node = Node::new(format!("{} {word}:", check.address), tone, format!("{}{tls}", check.text));
+    node.with(check.presented.iter().map(|line| Node::plain(format!("its certificate would need TLSA {line}"))))
 }
 
 fn tlsa(record: &TlsaSection) -> Node {
@@ -266,9 +293,9 @@ fn policy(what: &str, policy: &PolicySection) -> Node {
         Node::plain(format!("mx: {mx}")),
         Node::plain(format!(
             "max_age {}; fetched {} ago, valid for another {}",
-            time(policy.max_age),
-            time(policy.age),
-            time(policy.valid_for)
+            span(policy.max_age),
+            span(policy.age),
+            span(policy.valid_for)
         )),
     ])
 }
@@ -278,40 +305,25 @@ fn cache(cached: &CacheSection) -> Node {
     match &cached.dane {
         None => node.push(Node::plain("DANE: nothing")),
         Some(dane) => {
-            let left = if dane.ttl > 0 { format!("for another {}", time(dane.ttl)) } else { "run out".to_owned() };
-            node.push(Node::plain(format!("DANE: {} ({} old, {left})", dane.reason, time(dane.age))));
+            let left = if dane.ttl > 0 { format!("for another {}", span(dane.ttl)) } else { "run out".to_owned() };
+            node.push(Node::plain(format!("DANE: {} ({} old, {left})", dane.reason, span(dane.age))));
         }
     }
     let Some(sts) = &cached.mta_sts else {
         node.push(Node::plain("MTA-STS: nothing"));
         return node;
     };
-    let next = if sts.record_ttl > 0 { format!("again in {}", time(sts.record_ttl)) } else { "due again".to_owned() };
-    let line = format!("MTA-STS: record {} (asked for {} ago, {next})", sts.record, time(sts.record_age));
+    let next = if sts.record_ttl > 0 { format!("again in {}", span(sts.record_ttl)) } else { "due again".to_owned() };
+    let line = format!("MTA-STS: record {} (asked for {} ago, {next})", sts.record, span(sts.record_age));
     let mut line = Node::plain(line);
     if let Some(held) = &sts.policy {
         line.push(policy("policy", held));
     }
     if let Some(failure) = &sts.failure {
-        let retry = if failure.retry_in > 0 { format!("in {}", time(failure.retry_in)) } else { "due".to_owned() };
+        let retry = if failure.retry_in > 0 { format!("in {}", span(failure.retry_in)) } else { "due".to_owned() };
         let text = format!("{} ({} in a row, next try {retry})", failure.reason, failure.count);
         line.push(Node::new("last fetch failed:", Tone::Bad, text));
     }
     node.push(line);
     node
-}
-
-/// Seconds as people say them, cut to the largest two units.
-fn time(seconds: u32) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    let two = |large: u32, unit: &str, small: u32, lesser: &str| match small {
-        0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {lesser}"),
-    };
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => two(minutes, "min", seconds % 60, "s"),
-        (0, hours, minutes) => two(hours, "h", minutes % 60, "min"),
-        (days, hours, _) => two(days, "d", hours % 24, "h"),
-    }
 }

@@ -1,11 +1,11 @@
 //! The words of an explanation: which rule decided, and what Postfix does with a host. Pure.
 
-use super::model::{Delivery, DeliveryKind, Verdict};
+use super::model::{Delivery, DeliveryKind};
 use crate::cache::DaneVerdict;
 use crate::config::ReportLevel;
 use crate::names::Domain;
 use crate::policy::dane::HostStatus;
-use crate::policy::decision::{Decision, Outcome};
+use crate::policy::decision::Outcome;
 use crate::policy::merge::Sts;
 
 /// The row of the combination table (design §4) that decided.
@@ -33,19 +33,20 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
         }
         (DaneVerdict::Partial, Sts::Secure) => {
             "an MX host that cannot be looked up might have TLSA records, and MTA-STS must not override those: MTA-STS for \
-             the hosts that are proven to have none of use and that the policy allows; without such a host, mail waits"
+             the hosts that are proven to have no usable ones and that the policy allows; without such a host, Postfix keeps the mail \
+             queued"
         }
         (DaneVerdict::Partial, Sts::None | Sts::Temporary) => {
             "an MX host that cannot be looked up might have TLSA records: DANE, so that nothing is downgraded"
         }
         (DaneVerdict::Temporary, _) => {
-            "DNS does not say which hosts receive mail or whether they have TLSA records: mail waits, for sending it \
-             might be a downgrade"
+            "DNS does not say which hosts receive mail, or whether they have TLSA records: Postfix keeps the mail queued, \
+             because sending it could be unprotected"
         }
         (DaneVerdict::None, Sts::Secure) => "no DANE; an MTA-STS policy is in force: MTA-STS",
         (DaneVerdict::None, Sts::Temporary) => {
-            "no DANE; an MTA-STS policy cannot be had and none is known from before: as if there were none (RFC 8461 \
-             §5.1)"
+            "no DANE; the MTA-STS policy could not be fetched and none is known from before: as if there were none (RFC \
+             8461 §5.1)"
         }
         (DaneVerdict::None, Sts::None) => "no DANE, and no MTA-STS policy that enforces anything: no policy",
     }
@@ -54,23 +55,6 @@ pub(super) fn rule(dane: DaneVerdict, sts: Sts) -> &'static str {
 /// What is added to the rule where `policy.on-failure` took the place of TEMP.
 pub(super) const FALLBACK: &str =
     "no policy of this domain was ever seen, and policy.on-failure says what is answered in place of TEMP";
-
-/// The answer in one word. `usable_host`: some MX host is authenticated by DANE.
-pub(super) fn verdict(decision: &Decision) -> Verdict {
-    let dane = decision.dane.as_ref().map(|view| view.entry.verdict);
-    match &decision.outcome {
-        Outcome::DaneOnly | Outcome::Secure(_) | Outcome::SecureHosts(..) => Verdict::Protected,
-        Outcome::Dane if dane == Some(DaneVerdict::Dane) => Verdict::Protected,
-        Outcome::Dane => Verdict::Weak,
-        Outcome::Override(text) => match level(text) {
-            "none" | "may" | "encrypt" => Verdict::Weak,
-            _ => Verdict::Protected,
-        },
-        Outcome::ReportTesting(..) | Outcome::ReportFailure(..) | Outcome::Fallback(..) => Verdict::Weak,
-        Outcome::NotFound => Verdict::NoPolicy,
-        Outcome::Temporary(_) => Verdict::Held,
-    }
-}
 
 /// What counts of an MX host when Postfix delivers.
 pub(super) struct HostFacts<'a> {
@@ -114,9 +98,9 @@ pub(super) fn delivery(outcome: &Outcome, host: &HostFacts<'_>) -> Delivery {
         }
         Outcome::NotFound => (
             DeliveryKind::ClearPossible,
-            "Postfix's own default; with level `may`, TLS where it is offered, else in the clear".to_owned(),
+            "Postfix's own default; with level `may`, TLS where it is offered, else unencrypted".to_owned(),
         ),
-        Outcome::Temporary(_) => (DeliveryKind::Deferred, "mail waits, and is tried again".to_owned()),
+        Outcome::Temporary(_) => (DeliveryKind::Deferred, "Postfix keeps the mail queued, and tries again".to_owned()),
     };
     Delivery { kind, text }
 }
@@ -135,7 +119,7 @@ fn by_dane(host: &HostFacts<'_>) -> (DeliveryKind, String) {
             (DeliveryKind::Encrypted, "TLS is required, but authenticates nobody: no TLSA record is usable")
         }
         HostStatus::NoTlsa => {
-            (DeliveryKind::ClearPossible, "no TLSA records: TLS where it is offered, else in the clear")
+            (DeliveryKind::ClearPossible, "no TLSA records: TLS where it is offered, else unencrypted")
         }
         HostStatus::Ignored => (DeliveryKind::NotUsed, "has no address: never tried"),
         HostStatus::Unknown => (DeliveryKind::Deferred, "skipped until its DNS answers; other hosts are tried"),
@@ -150,7 +134,7 @@ fn by_level(level: &str) -> (DeliveryKind, String) {
         _ => DeliveryKind::Authenticated,
     };
     let text = match kind {
-        DeliveryKind::ClearPossible => "TLS at most where it is offered, else in the clear",
+        DeliveryKind::ClearPossible => "TLS at most where it is offered, else unencrypted",
         DeliveryKind::Encrypted => "TLS is required, but authenticates nobody",
         _ => "only to an authenticated host, as this level says",
     };
@@ -158,6 +142,6 @@ fn by_level(level: &str) -> (DeliveryKind, String) {
 }
 
 /// The security level in a policy text: its first word.
-fn level(text: &str) -> &str {
+pub(super) fn level(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }

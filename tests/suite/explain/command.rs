@@ -20,6 +20,7 @@ fn with_http(base: String) -> String {
 async fn the_exit_code_follows_from_the_verdict() {
     let mut zones = foundation();
     zones.push(domain("all.com", true, &[host::USABLE]));
+    zones.push(domain("part.com", true, &[host::USABLE, host::NONE]));
     zones.push(domain("unusable.com", true, &[host::UNUSABLE]));
     zones.push(domain("none.com", true, &[host::NONE]));
     zones.push(domain("broken.com", true, &[host::TLSA_BOGUS]));
@@ -28,11 +29,18 @@ async fn the_exit_code_follows_from_the_verdict() {
     break_hosts(&daemon.world);
     for (key, code, words) in [
         ("all.com", 0, "all.com: protected\n"),
-        ("broken.com", 1, "broken.com: mail waits\n"),
+        ("part.com", 5, "part.com: partly protected: at some MX hosts mail goes to whoever answers\n"),
+        ("broken.com", 1, "broken.com: Postfix keeps the mail queued\n"),
+        ("broken.com", 1, "policy.overrides.\"broken.com\" = \"encrypt\""),
+        ("broken.com", 1, "resolver.insecure = [\"hosts.net\"]"),
         ("unusable.com", 3, "unusable.com: encrypted at most"),
         ("none.com", 3, "none.com: no policy\n"),
         ("override.com", 3, "answer: OK encrypt (map QUERY, from policy.overrides)"),
+        ("nowhere.com", 3, "nowhere.com: this domain does not exist\n"),
         ("[192.0.2.1]", 3, "because an address, not a name"),
+        ("a..b", 2, "a..b: not a mail domain\n├─ did you mean a.b?\n"),
+        ("user@all.com", 2, "├─ did you mean all.com?\n"),
+        ("ALL.com", 0, "├─ \"ALL.com\" is read as all.com\n"),
     ] {
         let output = daemon.run(&["explain", key]).await;
         assert_eq!(output.status.code(), Some(code), "{key}: {output:?}");

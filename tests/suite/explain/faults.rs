@@ -134,7 +134,7 @@ fn told_of_delegation(delegation: &Delegation) -> (Verdict, &'static [&'static s
             Verdict::Held,
             &["sick.com MX: no DNSKEY matches DS (key tags [", "zone sick.com", "DS records of sick.com"],
         ),
-        Delegation::Missing => (Verdict::NoPolicy, &[]),
+        Delegation::Missing => (Verdict::NoSuchDomain, &[]),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postseal::policy::explain::text::{Style, render};
 use postseal::policy::explain::{Explanation, Verdict};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData, date_time_ymd};
 use ring::digest::{SHA256, SHA512, digest};
@@ -190,8 +191,19 @@ async fn certificates_are_held_against_tlsa_records_as_rfc_7672_section_3_1_says
         assert_eq!(live.len(), 1, "{name}: {explanation:?}");
         assert!(live[0].passed == passes && live[0].text.contains(words), "{name}: {live:?}");
         assert!(live[0].tls.as_ref().is_some_and(|tls| tls.starts_with("TLSv1.3")), "{name}: {live:?}");
-        assert_eq!(explanation.has_failing_host(), !passes, "{name}");
-        assert_eq!(explanation.verdict, Verdict::Protected, "{name}: the policy stays what it is");
+        let verdict = if passes { Verdict::Protected } else { Verdict::Undeliverable };
+        assert_eq!(explanation.verdict, verdict, "{name}");
+        assert_eq!(explanation.answer.reply, "OK dane-only", "{name}: the policy stays what it is");
+        // What the records would have to say is shown beside what they say, as long as it is short enough to compare.
+        let presented: Vec<String> = match name {
+            "EE, stranger" => vec![tlsa(3, 1, 1, &spki(&good))],
+            "EE that names the CA" => vec![tlsa(3, 0, 1, &good.own)],
+            "TA, other name" => vec![tlsa(2, 0, 1, &other.ca)],
+            "TA, expired" => vec![tlsa(2, 0, 1, &old_name.ca)],
+            _ => Vec::new(),
+        };
+        let shown: Vec<String> = live[0].presented.iter().map(|line| format!("TLSA {line}")).collect();
+        assert_eq!(shown, presented, "{name}");
     }
 }
 
@@ -214,7 +226,7 @@ async fn whatever_goes_wrong_on_the_way_to_tls_is_named() {
         (Manner::Refuses, "the server refused: the greeting answered with \"554 no mail here\""),
         (Manner::RefusesStartTls, "the server refused: STARTTLS answered with \"454 4.7.0 TLS not available\""),
         (Manner::NotSmtp, "what came is not SMTP: while waiting for the greeting"),
-        (Manner::Injects, "in the clear after agreeing to TLS"),
+        (Manner::Injects, "unencrypted after agreeing to TLS"),
         (Manner::Closes, "the connection ended: while waiting for the greeting"),
         (Manner::NoHandshake, ""),
     ] {
@@ -222,12 +234,21 @@ async fn whatever_goes_wrong_on_the_way_to_tls_is_named() {
         let explanation = look(server.address, &record()).await;
         let live = &explanation.hosts[0].live[0];
         assert!(!live.passed && live.text.contains(words) && live.tls.is_none(), "{live:?}");
-        assert!(explanation.has_failing_host());
+        assert_eq!(explanation.verdict, Verdict::Undeliverable);
+        assert!(explanation.advice.iter().any(|advice| advice.problem.contains("fails the check")), "{explanation:?}");
+        assert!(explanation.advice.iter().any(|advice| advice.remedy.contains("policy.overrides")), "{explanation:?}");
     }
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let explanation = look(closed, &record()).await;
     let live = &explanation.hosts[0].live[0];
-    assert!(!live.passed && live.text.contains("connection refused"), "{live:?}");
+    assert!(!live.passed && !live.reached && live.text.contains("connection refused"), "{live:?}");
+    assert!(explanation.check.is_some_and(|check| check.is_blocked()), "{explanation:?}");
+    assert_eq!(explanation.verdict, Verdict::Protected, "nothing is known of the host");
+    let text = render(&explanation, Style::default());
+    assert!(
+        text.contains("protected; not checked: no MX host could be reached, is outbound SMTP blocked here?"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

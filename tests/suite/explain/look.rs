@@ -9,6 +9,7 @@ use super::Setting;
 use crate::support::lab::Lab;
 use crate::support::mail::{STS, break_hosts, domain, foundation, host};
 use crate::support::policy_lab::{Host, ScriptedFetch, enforce};
+use crate::support::zone::Zone;
 
 fn setting() -> Setting {
     let every = [
@@ -25,6 +26,7 @@ fn setting() -> Setting {
     let mut zones = foundation();
     zones.push(domain("all.com", true, &[host::USABLE, host::USABLE_TOO]));
     zones.push(domain("mixed.com", true, &every));
+    zones.push(Zone::new("silent.com").signed(13).records("@ MX 0 ."));
     zones.push(domain("sts.com", false, &[host::INSECURE, host::NONE]).records(STS));
     let lab = Lab::in_memory(zones);
     break_hosts(&lab.world);
@@ -41,12 +43,13 @@ async fn every_host_gets_what_postfix_does_with_it() {
         ("all.com", Verdict::Protected, "OK dane-only", &[Authenticated, Authenticated]),
         (
             "mixed.com",
-            Verdict::Protected,
+            Verdict::PartlyProtected,
             "OK dane",
             &[Authenticated, Encrypted, ClearPossible, ClearPossible, NotUsed, Deferred, Deferred, Deferred, Deferred],
         ),
         ("sts.com", Verdict::Protected, "OK secure match=mx.plain.net servername=hostname", &[Authenticated, NotUsed]),
-        ("nowhere.com", Verdict::NoPolicy, "NOTFOUND ", &[]),
+        ("nowhere.com", Verdict::NoSuchDomain, "NOTFOUND ", &[]),
+        ("silent.com", Verdict::NullMx, "NOTFOUND ", &[]),
         ("[usable.hosts.net]:587", Verdict::Protected, "OK dane-only", &[Authenticated]),
         ("[mx.plain.net]", Verdict::NoPolicy, "NOTFOUND ", &[ClearPossible]),
     ];
@@ -88,5 +91,5 @@ async fn json_carries_all_that_the_text_is_made_of() {
     assert_eq!(serde_json::from_str::<postseal::policy::explain::Explanation>(&json).unwrap(), explanation);
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["hosts"][1]["tlsa"][0]["usage"], 1);
-    assert_eq!(value["next-hop"], "mixed.com");
+    assert_eq!(value["next_hop"], "mixed.com");
 }

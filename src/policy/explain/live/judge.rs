@@ -1,5 +1,6 @@
 //! What a certificate is worth: DANE-EE and DANE-TA (RFC 7672 §3.1, RFC 7671 §5), or the web PKI. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hickory_proto::rr::rdata::TLSA;
@@ -67,20 +68,39 @@ fn by_dane(
 
 /// Whether a certificate is the one in a TLSA record (RFC 6698 §2.1).
 fn matches(record: &TLSA, certificate: &CertificateDer<'_>) -> bool {
+    association(record, certificate).is_some_and(|data| data.as_ref() == record.cert_data.as_slice())
+}
+
+/// What a TLSA record with this selector and matching type would have to hold for a certificate (RFC 6698 §2.1).
+fn association<'c>(record: &TLSA, certificate: &'c CertificateDer<'_>) -> Option<Cow<'c, [u8]>> {
     let selected = match u8::from(record.selector) {
         0 => certificate.as_ref(),
-        _ => match der::parts(certificate) {
-            Some(parts) => parts.key,
-            None => return false,
-        },
+        _ => der::parts(certificate)?.key,
     };
-    let data = record.cert_data.as_slice();
     match u8::from(record.matching) {
-        0 => selected == data,
-        1 => digest(&SHA256, selected).as_ref() == data,
-        2 => digest(&SHA512, selected).as_ref() == data,
-        _ => false,
+        0 => Some(Cow::Borrowed(selected)),
+        1 => Some(Cow::Owned(digest(&SHA256, selected).as_ref().to_vec())),
+        2 => Some(Cow::Owned(digest(&SHA512, selected).as_ref().to_vec())),
+        _ => None,
     }
+}
+
+/// What records of the kinds that are published would have to say for the certificates that were shown: the server's own
+/// for usage 3, the CA that it sent along last for usage 2. Whole certificates and keys (matching type 0) are left out:
+/// they are too long to compare by eye.
+pub(super) fn presented(certificates: &[CertificateDer<'_>], records: &[TLSA]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for record in records.iter().filter(|record| tlsa::check(record).is_ok() && u8::from(record.matching) != 0) {
+        let (usage, selector) = (u8::from(record.cert_usage), u8::from(record.selector));
+        let shown = if usage == 3 { certificates.first() } else { certificates.get(1..).and_then(<[_]>::last) };
+        let Some(data) = shown.and_then(|certificate| association(record, certificate)) else { continue };
+        let hex = data_encoding::HEXLOWER.encode(&data);
+        let line = format!("{usage} {selector} {} {hex}", u8::from(record.matching));
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// The trust anchors that a DANE-TA record stands for: certificates that the server sent along, or what the record

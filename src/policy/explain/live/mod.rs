@@ -75,13 +75,20 @@ async fn visit(
     until: Instant,
 ) -> LiveCheck {
     let server = SocketAddr::new(address, target.port);
-    let base = LiveCheck { address: server.to_string(), passed: false, text: String::new(), tls: None };
+    let base = LiveCheck {
+        address: server.to_string(),
+        reached: false,
+        passed: false,
+        text: String::new(),
+        tls: None,
+        presented: Vec::new(),
+    };
     let shown = match timeout_at(until, smtp::look(server, &target.sni)).await {
         Ok(Ok(shown)) => shown,
         Ok(Err(problem)) => {
             // In the clear is fine where nothing else is asked for.
             let passed = matches!((&target.duty, &problem), (Duty::None, smtp::Problem::NoStartTls));
-            return LiveCheck { passed, text: problem.to_string(), ..base };
+            return LiveCheck { reached: problem.is_after_connecting(), passed, text: problem.to_string(), ..base };
         }
         Err(_) => return LiveCheck { text: "not looked at: no time left".to_owned(), ..base },
     };
@@ -99,5 +106,9 @@ async fn visit(
         Err(why) if has_to => why,
         Err(why) => format!("{why}; nobody asks for more"),
     };
-    LiveCheck { passed, text, tls: Some(shown.tls), ..base }
+    let presented = match &wanted {
+        Wanted::Dane { records, .. } if !passed => judge::presented(&shown.certificates, records),
+        Wanted::Dane { .. } | Wanted::WebPki { .. } => Vec::new(),
+    };
+    LiveCheck { reached: true, passed, text, tls: Some(shown.tls), presented, ..base }
 }

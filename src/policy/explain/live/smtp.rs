@@ -53,10 +53,17 @@ pub(super) enum Problem {
     Refused { step: Step, reply: String },
     #[error("no STARTTLS offered")]
     NoStartTls,
-    #[error("the server sent something in the clear after agreeing to TLS")]
+    #[error("the server sent something unencrypted after agreeing to TLS")]
     Injected,
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
+}
+
+impl Problem {
+    /// Whether a connection came about.
+    pub(super) fn is_after_connecting(&self) -> bool {
+        !matches!(self, Self::Connect(_) | Self::Timeout(Step::Connect))
+    }
 }
 
 impl Step {
