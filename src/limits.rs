@@ -148,6 +148,14 @@ pub const STS_HOSTS_REMEMBERED: usize = 4_096;
 pub const STS_QUOTED_BYTES: usize = 80;
 /// Addresses of a policy host that are tried, both families together.
 pub const STS_ADDRESSES: usize = 8;
+/// Connections to policy hosts at once; each takes a descriptor. Who comes when all are taken gets that which has been
+/// open longest.
+pub const STS_CONNECTIONS: usize = 2_048;
+/// And of them to one address (IPv6: one /64), which may be the policy host of many domains: a round trip each, so hundreds
+/// in a second.
+pub const STS_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Fetches that wait for a connection to one address; more fail, and are tried again soon.
+pub const STS_WAITING_PER_ADDRESS: usize = 448;
 /// Tries within one lookup where the network fails (a lost packet leaves no domain unprotected).
 pub const STS_NETWORK_TRIES: u32 = 3;
 /// Pause before the second try; the third waits four times as long, past the resolver's failure cache.
@@ -185,8 +193,10 @@ pub const DANE_UNKNOWN_TTL: u32 = 300;
 pub const TEMPORARY_TTL: u32 = 10;
 /// The same where nothing answered: that may be our own network, and both branches are to be right 5 s after its return.
 pub const UNREACHED_TTL: u32 = 3;
-/// Next hops being evaluated at once; more get TEMP.
+/// Next hops being evaluated at once; one more takes the place of that which has been so longest, or gets TEMP.
 pub const POLICY_LOOKUPS: usize = 4_096;
+/// How long an evaluation has its place for itself: most are done by then.
+pub const POLICY_LOOKUP_HELD: Duration = Duration::from_secs(3);
 /// How long a client waits for a reply: as long as Postfix does.
 pub const SOCKETMAP_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of a reply: Postfix reads no more, and fails the lookup after it too.
@@ -222,6 +232,10 @@ pub const PREFETCH_SHARDS_PER_TICK: usize = 64;
 pub const PREFETCH_PER_TICK: usize = 40;
 /// Renewals under way at once.
 pub const PREFETCH_AT_ONCE: usize = 32;
+/// How long a renewal has its place; then it goes on without, and no second one of the same name begins.
+pub const PREFETCH_HELD: Duration = Duration::from_secs(2);
+/// Renewals that go on without a place and are still counted when they end.
+pub const PREFETCH_SLOW: usize = 1_024;
 /// And of the names of one zone.
 pub const PREFETCH_PER_ZONE: usize = PREFETCH_AT_ONCE / 4;
 /// Renewals that wait; what does not fit is found again in the next round.

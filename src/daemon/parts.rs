@@ -118,7 +118,7 @@ impl Parts {
     /// What a fresh look at a domain is taken with.
     pub fn looker(&self) -> Looker {
         let dns = Arc::new(self.resolver.apart());
-        let fetch = Arc::new(self.fetch.over(dns.clone()));
+        let fetch = Arc::new(self.fetch.apart(dns.clone()));
         Looker { dns, fetch, roots: self.fetch.roots(), patience: limits::EXPLAIN_TIME }
     }
 

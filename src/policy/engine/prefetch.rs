@@ -8,17 +8,19 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Engine;
 use super::scope::Scope;
 use crate::cache::entry::RecordOutcome;
 use crate::cache::{DaneVerdict, Snapshot};
 use crate::clock::Stamp;
+use crate::dns::BoxFuture;
 use crate::limits::{
-    CACHE_SHARDS, PREFETCH_AFTER, PREFETCH_AT_ONCE, PREFETCH_LEAD, PREFETCH_PER_TICK, PREFETCH_PER_ZONE,
-    PREFETCH_QUEUE, PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_TICK,
+    CACHE_SHARDS, PREFETCH_AFTER, PREFETCH_AT_ONCE, PREFETCH_HELD, PREFETCH_LEAD, PREFETCH_PER_TICK, PREFETCH_PER_ZONE,
+    PREFETCH_QUEUE, PREFETCH_RETRY_FOR, PREFETCH_SHARDS_PER_TICK, PREFETCH_SLOW, PREFETCH_TICK,
 };
 use crate::names::NextHop;
 use crate::policy::mta_sts::{Look, life};
@@ -100,6 +102,9 @@ impl Zones {
     }
 }
 
+/// The zone whose place is given back, and what of the renewal goes on without.
+type Held<'a> = (Option<u64>, Option<BoxFuture<'a, ()>>);
+
 impl Engine {
     /// Renews entries until the future is dropped. One such task per engine.
     pub async fn maintain(self) {
@@ -107,14 +112,20 @@ impl Engine {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shard = 0;
         let mut queue: VecDeque<NextHop> = VecDeque::new();
-        let mut under_way = FuturesUnordered::new();
+        let mut under_way: FuturesUnordered<BoxFuture<'_, Held<'_>>> = FuturesUnordered::new();
+        let mut slow: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut zones = Zones::default();
         loop {
             tokio::select! {
-                Some(zone) = under_way.next() => {
+                Some((zone, rest)) = under_way.next() => {
                     zones.leave(zone);
+                    // What goes on holds no place of others; beyond the bound it is not counted.
+                    if let Some(rest) = rest.filter(|_| slow.len() < PREFETCH_SLOW) {
+                        slow.push(rest);
+                    }
                     continue;
                 }
+                Some(()) = slow.next() => continue,
                 _ = tick.tick() => {}
             }
             self.summarise();
@@ -128,18 +139,30 @@ impl Engine {
             let mut begun = 0;
             while begun < PREFETCH_PER_TICK && under_way.len() < PREFETCH_AT_ONCE {
                 let Some(hop) = queue.pop_front() else { break };
+                if self.is_looking_up(&hop) {
+                    continue;
+                }
                 let zone = self.inner.cache.zone_of(&hop);
                 // Without a place now it is found again in the next round.
                 if zones.enter(zone) {
                     begun += 1;
                     let engine = &self;
-                    under_way.push(async move {
-                        engine.renew(hop).await;
-                        zone
-                    });
+                    under_way.push(Box::pin(async move {
+                        let renewal: BoxFuture<'_, ()> = Box::pin(engine.renew(hop));
+                        match select(renewal, Box::pin(sleep(PREFETCH_HELD))).await {
+                            Either::Left(((), _)) => (zone, None),
+                            Either::Right(((), rest)) => (zone, Some(rest)),
+                        }
+                    }));
                 }
             }
         }
+    }
+
+    /// Whether a lookup of `hop` is under way: whoever waits for it, it renews.
+    fn is_looking_up(&self, hop: &NextHop) -> bool {
+        let of_name = || matches!(hop, NextHop::Domain { domain, port: None } if self.inner.sts.has(domain));
+        self.inner.dane.has(hop) || of_name()
     }
 
     fn due_in(&self, shard: usize, now: Stamp) -> Vec<NextHop> {

@@ -9,6 +9,7 @@ mod disk;
 mod exchanges;
 mod explanations;
 mod failures;
+mod fetches;
 mod forward_zones;
 mod glances;
 mod http;

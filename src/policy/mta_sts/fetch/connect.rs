@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::known_addresses::KnownAddresses;
+use super::places::Places;
 use super::{FetchError, FetchedPolicy};
 use crate::addresses::is_public;
 use crate::cache::entry::FetchFailureKind;
@@ -92,80 +93,106 @@ fn usable(results: &[Result<Answer, Failure>], allow_private: bool) -> Result<Ve
     if list.is_empty() { Err(FetchError::PrivateAddress) } else { Ok(list) }
 }
 
-/// The first answer with a policy that parses, from whichever address; where there is none, the best of what was said.
-///
-/// An address has a head start of [`STS_CONNECT_HEAD_START`] to connect and of [`STS_ANSWER_HEAD_START`] to answer
-/// before the next one is tried as well, and none once it failed. `known` says which address comes first.
-pub(super) async fn race<F, A>(
-    host: &str,
-    mut addresses: Addresses<'_>,
-    port: u16,
-    known: &KnownAddresses,
-    attempt: F,
-) -> Result<FetchedPolicy, FetchError>
-where
-    F: Fn(TcpStream) -> A,
-    A: Future<Output = Result<FetchedPolicy, FetchError>>,
-{
-    let mut waiting: VecDeque<IpAddr> = known.order(host, std::mem::take(&mut addresses.known)).into();
-    let mut attempts = FuturesUnordered::new();
-    let mut best: Option<Result<FetchedPolicy, FetchError>> = None;
-    let mut newest = Arc::new(AtomicBool::new(false));
-    let mut next = Box::pin(sleep(std::time::Duration::ZERO));
-    let mut patience = Box::pin(sleep(STS_BETTER_WAIT));
-    loop {
-        let is_last = waiting.is_empty() && addresses.pending.is_none();
-        if attempts.is_empty() && is_last {
-            return best.unwrap_or(Err(FetchError::NoAddress));
+/// An attempt at each address of a host, until one gives a policy.
+pub(super) struct Race<'a> {
+    /// Whose addresses they are.
+    pub host: &'a str,
+    /// Where to connect to.
+    pub port: u16,
+    /// Says which address comes first.
+    pub known: &'a KnownAddresses,
+    /// For each connection one.
+    pub places: &'a Places,
+    /// Whether each address has a share of these.
+    pub counted: bool,
+}
+
+impl Race<'_> {
+    /// The first answer with a policy that parses, from whichever address; where there is none, the best of what was said.
+    ///
+    /// An address has a head start of [`STS_CONNECT_HEAD_START`] to connect and of [`STS_ANSWER_HEAD_START`] to answer
+    /// before the next one is tried as well, and none once it failed.
+    pub async fn run<F, A>(self, mut addresses: Addresses<'_>, attempt: F) -> Result<FetchedPolicy, FetchError>
+    where
+        F: Fn(TcpStream) -> A,
+        A: Future<Output = Result<FetchedPolicy, FetchError>>,
+    {
+        let Self { host, known, .. } = self;
+        let mut waiting: VecDeque<IpAddr> = known.order(host, std::mem::take(&mut addresses.known)).into();
+        let mut attempts = FuturesUnordered::new();
+        let mut best: Option<Result<FetchedPolicy, FetchError>> = None;
+        let mut newest = Arc::new(AtomicBool::new(false));
+        let mut next = Box::pin(sleep(std::time::Duration::ZERO));
+        let mut patience = Box::pin(sleep(STS_BETTER_WAIT));
+        loop {
+            let is_last = waiting.is_empty() && addresses.pending.is_none();
+            if attempts.is_empty() && is_last {
+                return best.unwrap_or(Err(FetchError::NoAddress));
+            }
+            let is_definite = best.as_ref().is_some_and(|best| weight(best) > 0);
+            tokio::select! {
+                biased;
+                Some((address, result)) = attempts.next(), if !attempts.is_empty() => {
+                    if is_good(&result) {
+                        known.worked(host, address);
+                        return result;
+                    }
+                    if best.as_ref().is_none_or(|best| weight(&result) >= weight(best)) {
+                        best = Some(result);
+                    }
+                    next = Box::pin(sleep(std::time::Duration::ZERO));
+                    patience = Box::pin(sleep(STS_BETTER_WAIT));
+                }
+                answer = or_never(addresses.pending.as_mut()), if addresses.pending.is_some() => {
+                    addresses.pending = None;
+                    let more = usable(&[answer], addresses.allow_private).unwrap_or_default();
+                    waiting.extend(known.order(host, more));
+                    waiting.truncate(STS_ADDRESSES);
+                }
+                () = &mut next, if !waiting.is_empty() => {
+                    if newest.swap(false, Ordering::Relaxed) {
+                        // It is connected: that deserves more time.
+                        next = Box::pin(sleep(STS_ANSWER_HEAD_START.saturating_sub(STS_CONNECT_HEAD_START)));
+                        continue;
+                    }
+                    let Some(address) = waiting.pop_front() else { continue };
+                    known.tried(host, address);
+                    newest = Arc::default();
+                    let connected = Arc::clone(&newest);
+                    let (race, attempt) = (&self, &attempt);
+                    attempts.push(async move { (address, race.attempt(address, &connected, attempt).await) });
+                    next = Box::pin(sleep(STS_CONNECT_HEAD_START));
+                    patience = Box::pin(sleep(STS_BETTER_WAIT));
+                }
+                // Something definite is there, and nobody says anything better.
+                () = &mut patience, if is_definite && is_last => return best.unwrap_or(Err(FetchError::Timeout)),
+            }
         }
-        let is_definite = best.as_ref().is_some_and(|best| weight(best) > 0);
+    }
+
+    /// One address, from its place to its answer; `connected` is set while the connection stands.
+    async fn attempt<F, A>(
+        &self,
+        address: IpAddr,
+        connected: &AtomicBool,
+        attempt: &F,
+    ) -> Result<FetchedPolicy, FetchError>
+    where
+        F: Fn(TcpStream) -> A,
+        A: Future<Output = Result<FetchedPolicy, FetchError>>,
+    {
+        let place = self.places.enter(self.counted.then_some(address)).await?;
+        let exchange = async {
+            let stream = connect(SocketAddr::new(address, self.port)).await?;
+            connected.store(true, Ordering::Relaxed);
+            let result = attempt(stream).await;
+            connected.store(false, Ordering::Relaxed);
+            result
+        };
         tokio::select! {
             biased;
-            Some((address, result)) = attempts.next(), if !attempts.is_empty() => {
-                if is_good(&result) {
-                    known.worked(host, address);
-                    return result;
-                }
-                if best.as_ref().is_none_or(|best| weight(&result) >= weight(best)) {
-                    best = Some(result);
-                }
-                next = Box::pin(sleep(std::time::Duration::ZERO));
-                patience = Box::pin(sleep(STS_BETTER_WAIT));
-            }
-            answer = or_never(addresses.pending.as_mut()), if addresses.pending.is_some() => {
-                addresses.pending = None;
-                let more = usable(&[answer], addresses.allow_private).unwrap_or_default();
-                waiting.extend(known.order(host, more));
-                waiting.truncate(STS_ADDRESSES);
-            }
-            () = &mut next, if !waiting.is_empty() => {
-                if newest.swap(false, Ordering::Relaxed) {
-                    // It is connected: that deserves more time.
-                    next = Box::pin(sleep(STS_ANSWER_HEAD_START.saturating_sub(STS_CONNECT_HEAD_START)));
-                    continue;
-                }
-                let Some(address) = waiting.pop_front() else { continue };
-                known.tried(host, address);
-                newest = Arc::default();
-                let connected = Arc::clone(&newest);
-                let attempt = &attempt;
-                attempts.push(async move {
-                    let result = match connect(SocketAddr::new(address, port)).await {
-                        Ok(stream) => {
-                            connected.store(true, Ordering::Relaxed);
-                            let result = attempt(stream).await;
-                            connected.store(false, Ordering::Relaxed);
-                            result
-                        }
-                        Err(error) => Err(error),
-                    };
-                    (address, result)
-                });
-                next = Box::pin(sleep(STS_CONNECT_HEAD_START));
-                patience = Box::pin(sleep(STS_BETTER_WAIT));
-            }
-            // Something definite is there, and nobody says anything better.
-            () = &mut patience, if is_definite && is_last => return best.unwrap_or(Err(FetchError::Timeout)),
+            result = exchange => result,
+            () = place.lost() => Err(FetchError::Busy),
         }
     }
 }

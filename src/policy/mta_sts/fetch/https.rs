@@ -22,8 +22,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::{Addresses, addresses, race};
+use super::connect::{Addresses, Race, addresses};
 use super::known_addresses::KnownAddresses;
+use super::places::Places;
 use super::proxy::{ProxyRules, open_tunnel};
 use super::tls::{RootsError, client_config, handshake_error, trusted_roots};
 use super::{Fetch, FetchError, FetchedPolicy};
@@ -61,7 +62,14 @@ pub struct HttpsFetch {
     settings: FetchSettings,
     clock: Clock,
     trusted: RwLock<Trusted>,
+    hosts: Arc<Hosts>,
+}
+
+/// What all fetches share.
+#[derive(Default)]
+struct Hosts {
     known: KnownAddresses,
+    places: Places,
 }
 
 /// Whom it believes.
@@ -82,14 +90,17 @@ impl HttpsFetch {
     /// A client; reads the CA file.
     pub fn new(lookup: Arc<dyn Lookup>, settings: FetchSettings, clock: Clock) -> Result<Self, RootsError> {
         let trusted = RwLock::new(Trusted::read(&settings, &clock)?);
-        Ok(Self { lookup, settings, clock, trusted, known: KnownAddresses::default() })
+        Ok(Self { lookup, settings, clock, trusted, hosts: Arc::default() })
     }
 
-    /// The same client, its addresses from another resolver.
-    pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
+    /// A client with the same settings and its addresses from another resolver, which shares nothing that is learnt.
+    pub fn apart(&self, lookup: Arc<dyn Lookup>) -> Self {
+        self.sharing(lookup, Arc::default())
+    }
+
+    fn sharing(&self, lookup: Arc<dyn Lookup>, hosts: Arc<Hosts>) -> Self {
         let trusted = RwLock::new(self.trusted.read().clone());
-        let (settings, clock) = (self.settings.clone(), self.clock.clone());
-        Self { lookup, settings, clock, trusted, known: KnownAddresses::default() }
+        Self { lookup, settings: self.settings.clone(), clock: self.clock.clone(), trusted, hosts }
     }
 
     /// The CAs that count.
@@ -111,7 +122,7 @@ impl HttpsFetch {
         let Some(proxy) = self.settings.proxy.of(host.as_str()) else {
             let found = Addresses::of(&*self.lookup, &name, self.settings.allow_private_addresses).await?;
             let attempt = |stream| self.exchange(&host, stream);
-            return race(host.as_str(), found, port, &self.known, attempt).await;
+            return self.race(host.as_str(), port, true).run(found, attempt).await;
         };
         self.refuse_private(&host).await?;
         let host = &host;
@@ -121,11 +132,16 @@ impl HttpsFetch {
         };
         // The operator names the proxy, so it may be anywhere.
         if let Ok(address) = proxy.host.parse::<IpAddr>() {
-            return race(&proxy.host, Addresses::literal(address), proxy.port, &self.known, through).await;
+            return self.race(&proxy.host, proxy.port, false).run(Addresses::literal(address), through).await;
         }
         let name = Domain::parse(&proxy.host).map_err(|_| FetchError::NoAddress)?.to_name();
         let found = Addresses::of(&*self.lookup, &name, true).await?;
-        race(&proxy.host, found, proxy.port, &self.known, through).await
+        self.race(&proxy.host, proxy.port, false).run(found, through).await
+    }
+
+    /// `counted`: each address has its share of the places. That of a proxy is the way to all policy hosts.
+    fn race<'a>(&'a self, host: &'a str, port: u16, counted: bool) -> Race<'a> {
+        Race { host, port, known: &self.hosts.known, places: &self.hosts.places, counted }
     }
 
     /// A proxy reaches further into the operator's network than we do: it is not asked for a host of which any address
@@ -158,7 +174,7 @@ impl HttpsFetch {
 
 impl Fetch for HttpsFetch {
     fn over(&self, lookup: &Arc<dyn Lookup>) -> Option<Arc<dyn Fetch>> {
-        Some(Arc::new(self.over(Arc::clone(lookup))))
+        Some(Arc::new(self.sharing(Arc::clone(lookup), Arc::clone(&self.hosts))))
     }
 
     fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<FetchedPolicy, FetchError>> {

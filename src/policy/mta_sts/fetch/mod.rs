@@ -6,6 +6,7 @@
 mod connect;
 mod https;
 mod known_addresses;
+mod places;
 mod proxy;
 mod tls;
 
@@ -55,6 +56,9 @@ pub enum FetchError {
     /// No connection to any address.
     #[error("cannot connect to policy host: {0}")]
     Connect(std::io::ErrorKind),
+    /// Too many fetches from the same address are under way, or others needed the connection.
+    #[error("too many connections to policy hosts, or to this one's address")]
+    Busy,
     /// The proxy did not connect us.
     #[error("proxy refused the connection: status {0}")]
     Proxy(u16),
@@ -94,9 +98,13 @@ impl FetchError {
     /// How it is treated and reported.
     pub fn kind(&self) -> FetchFailureKind {
         match self {
-            Self::Dns(_) | Self::NoAddress | Self::Connect(_) | Self::Proxy(_) | Self::Timeout | Self::Broken => {
-                FetchFailureKind::Network
-            }
+            Self::Dns(_)
+            | Self::NoAddress
+            | Self::Connect(_)
+            | Self::Busy
+            | Self::Proxy(_)
+            | Self::Timeout
+            | Self::Broken => FetchFailureKind::Network,
             Self::PrivateAddress
             | Self::Tls(_)
             | Self::Malformed
