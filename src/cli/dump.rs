@@ -10,8 +10,15 @@ use super::{fail, print, width};
 use crate::config::Sources;
 use crate::control::listing::{Filter, Row, table, wanted};
 
+const EXAMPLES: &str = "\
+Examples:
+  postseal dump
+  postseal dump --held
+  postseal dump --policy --json";
+
 /// Show everything that is cached: answer, both branches with age and remaining time, hits. The most used come first.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Dump {
     /// Print JSON.
     #[arg(long)]

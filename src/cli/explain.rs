@@ -15,12 +15,19 @@ use crate::control::explanations::{Explanation, Style, Verdict, Whose, render};
 use crate::daemon::{self, Parts};
 use crate::telemetry::clean::clean_json;
 
-/// Explain the policy of one next hop.
+const EXAMPLES: &str = "\
+Examples:
+  postseal explain example.com
+  postseal explain --check-mx example.com
+  postseal explain --direct --json '[relay.example]:587'";
+
+/// Explain the policy of one domain, or `[host]:port`: what was found, what is wrong, and who has to fix it.
 ///
 /// Exit code: 0 protected, 1 Postfix keeps the mail queued, or nothing could be found out, 2 wrong usage or not a mail
 /// domain, 3 no policy, or none that authenticates anybody, 4 an MX host failed the check or could not be checked
 /// (--check-mx), 5 partly protected.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Explain {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
     domain: String,

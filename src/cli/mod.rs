@@ -9,30 +9,51 @@ mod dump;
 mod explain;
 mod export;
 mod healthcheck;
+mod manual;
 mod postfix_config;
 mod purge;
 mod query;
 mod serve;
 mod status;
 
+pub use manual::{completions, pages};
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::{Environment, Sources};
 use crate::telemetry::clean::clean_lines;
 
+/// Version, commit and day of the commit, as far as the build knew them.
+const VERSION: &str = env!("POSTSEAL_VERSION");
+
+const EXAMPLES: &str = "\
+Examples:
+  postseal query example.com                   the answer that Postfix gets
+  postseal explain --check-mx example.com      why, and whether the mail hosts keep to it
+  postseal dump --held                         domains for which Postfix keeps mail queued
+  postseal postfix-config                      what belongs into main.cf, and what is wrong there
+  postseal --set log.level=debug serve         run with one key set differently
+
+Environment:
+  POSTSEAL_<SECTION>__<KEY>    any key of the configuration, such as POSTSEAL_DNS__LISTEN
+  HTTPS_PROXY, NO_PROXY        the proxy for policy fetches, and hosts that are fetched without it
+  NO_COLOR, COLUMNS            no colours; width of what is printed
+
+Exit code: 0 fine, 1 not, 2 wrong usage; `query` and `explain` have more, see their --help.";
+
 /// TLS policies for Postfix from DANE and MTA-STS, with its own validating recursive resolver.
 #[derive(Debug, Parser)]
-#[command(name = "postseal", version, about)]
+#[command(name = "postseal", version = VERSION, about, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     /// Configuration file; without it /etc/postseal/postseal.toml, if it exists.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     config: Option<PathBuf>,
 
     /// Sets one configuration key, above file and environment: --set log.level=debug
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Configuration")]
     set: Vec<(String, String)>,
 
     #[command(subcommand)]
@@ -43,29 +64,23 @@ struct Arguments {
 enum Command {
     /// Answer Postfix until told to stop (what happens without a command).
     Serve,
-    /// Ask for the policy of one domain, or `[host]:port`.
     Query(query::Query),
-    /// Explain the policy of one domain, or `[host]:port`: what was found, what is wrong, and who has to fix it.
     Explain(explain::Explain),
-    /// Show everything that is cached.
     Dump(dump::Dump),
     /// Print the cached policies as a Postfix texthash map.
     Export,
-    /// Forget one domain, or everything with --all, in memory and on disk.
     Purge(purge::Purge),
     /// Check the configuration and print every effective value with its origin.
     CheckConfig,
-    /// Print what belongs into Postfix's main.cf, and check the one that is there.
     PostfixConfig(postfix_config::PostfixConfig),
     /// Show how the running daemon is: readiness, caches, trust anchors, recent failures, slowest zones.
     Status(status::Show),
     /// Exit with 0 when the running daemon is ready to answer.
     Healthcheck,
-}
-
-/// The command line as clap has it, for manual pages and completions.
-pub fn command() -> clap::Command {
-    Arguments::command()
+    /// Print a manual page: postseal man explain | man -l -
+    Man(manual::Manual),
+    /// Print completions for a shell: postseal completions bash
+    Completions(manual::Completions),
 }
 
 /// Runs the command that the process was started with.
@@ -83,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::PostfixConfig(wanted) => wanted.run(&sources),
         Command::Status(show) => show.run(&sources),
         Command::Healthcheck => healthcheck::run(&sources),
+        Command::Man(manual) => manual.run(),
+        Command::Completions(completions) => completions.run(),
     }
 }
 

@@ -15,10 +15,17 @@ use crate::postfix::resolver;
 use crate::postfix::site::{CONFIG_DIRECTORY, QUEUE_DIRECTORY, Site, local_version};
 use crate::postfix::version::Version;
 
-/// Print the lines for main.cf, and check an existing one.
+const EXAMPLES: &str = "\
+Examples:
+  postseal postfix-config
+  postseal postfix-config --postconf | sh
+  postseal postfix-config --postfix-version 3.10 --main-cf ./main.cf";
+
+/// Print what belongs into Postfix's main.cf, and check the one that is there.
 ///
 /// Exit code: 0 when nothing is wrong, 1 when the main.cf that was checked has mistakes, 2 when it cannot be told.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct PostfixConfig {
     /// Version of Postfix, such as 3.7; without it the one that postconf tells.
     #[arg(long, value_name = "X.Y")]
@@ -27,6 +34,10 @@ pub(super) struct PostfixConfig {
     /// The main.cf to check; without it /etc/postfix/main.cf, if it exists.
     #[arg(long, value_name = "FILE")]
     main_cf: Option<PathBuf>,
+
+    /// Print the lines as commands for a shell, ready to be run where Postfix is.
+    #[arg(long)]
+    postconf: bool,
 
     /// Port of the resolvers, for labs.
     #[arg(long, hide = true, default_value_t = resolver::PORT)]
@@ -67,7 +78,7 @@ impl PostfixConfig {
             None => None,
         };
         let queue = site.as_ref().map_or(Path::new(QUEUE_DIRECTORY), |site| &site.queue_directory);
-        let mut text = wanted(&config, version, queue);
+        let mut text = wanted(&config, version, queue, self.postconf);
         let Some((site, file)) = site.as_ref().zip(main_cf) else { return Ok((text, Vec::new())) };
         let findings = self.findings(&config, version, site)?;
         // Writing into a String cannot fail.
@@ -89,6 +100,7 @@ impl PostfixConfig {
             config,
             queue_directory: &site.queue_directory,
             chrooted: site.chrooted,
+            clients: &site.clients,
             map_of: &|name| daemon::map_options(config, name),
             exists: &Path::exists,
         });
@@ -104,17 +116,28 @@ impl PostfixConfig {
 }
 
 /// The lines, and what postseal itself must be told for them.
-fn wanted(config: &Config, version: Version, queue_directory: &Path) -> String {
+fn wanted(config: &Config, version: Version, queue_directory: &Path, postconf: bool) -> String {
     let ca_file = CA_FILES.into_iter().find(|file| Path::new(file).exists()).unwrap_or(CA_FILES[0]);
     let mut text = format!("# main.cf, for Postfix {version}\n");
     for (name, value) in lines(config, version, queue_directory, ca_file) {
-        let _ = writeln!(text, "{name} = {value}");
+        let _ = match postconf {
+            true => writeln!(text, "postconf -e {}", quoted(&format!("{name} = {value}"))),
+            false => writeln!(text, "{name} = {value}"),
+        };
+    }
+    if postconf {
+        text.push_str("postfix reload\n");
     }
     if map_name(config, version).is_none() {
         let _ = writeln!(text, "# Postfix {version} knows no servername=; in postseal.toml:");
         let _ = writeln!(text, "#   [maps.{OLD_MAP}]\n#   require-sni = false");
     }
     text
+}
+
+/// One word for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn verdict(findings: &[Finding]) -> String {

@@ -10,9 +10,15 @@ use super::{fail, print};
 use crate::config::Sources;
 use crate::control::client::encode;
 
+const EXAMPLES: &str = "\
+Examples:
+  postseal purge example.com
+  postseal purge --all";
+
 /// Forget one domain, or everything with --all, in memory and on disk.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Purge {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
     domain: Option<String>,

@@ -19,13 +19,20 @@ use crate::names::NextHop;
 use crate::socketmap::client;
 use crate::telemetry::clean::{clean, clean_json, clean_lines};
 
+const EXAMPLES: &str = "\
+Examples:
+  postseal query example.com
+  postseal query --json '[relay.example]:587'
+  postseal query --server 192.0.2.1:8642 example.com";
+
 /// The port of `socketmap.listen` unless configured.
 const PORT: u16 = 8642;
 
-/// Ask for the policy of one next hop.
+/// Ask for the policy of one domain, or `[host]:port`.
 ///
 /// Exit code: 0 a policy, 1 TEMP (Postfix keeps the mail queued) or nothing could be found out, 2 wrong usage, 3 no policy.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Query {
     /// A domain, `domain:port`, `[host]` or `[host]:port`.
     domain: String,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::lines::{Endpoint, endpoints};
-use super::main_cf::MainCf;
+use super::main_cf::{MainCf, SmtpClient};
 use super::resolver::Manner;
 use super::site::Site;
 use super::version::{DANE, INSECURE_MX, SERVERNAME, TLSRPT, Version};
@@ -40,6 +40,8 @@ pub struct Checked<'a> {
     pub queue_directory: &'a Path,
     /// Whether `smtp(8)` runs in a chroot there.
     pub chrooted: bool,
+    /// The transports that `smtp(8)` serves.
+    pub clients: &'a [SmtpClient],
     /// The options of our map of a name.
     pub map_of: &'a dyn Fn(&str) -> Option<MapOptions>,
     /// Whether there is a file of that name.
@@ -63,6 +65,8 @@ pub fn check(checked: &Checked<'_>) -> Vec<Finding> {
     security_level(checked, &mut findings);
     certificates(checked, &mut findings);
     reports(checked, &mut findings);
+    relay(checked, &mut findings);
+    transports(checked, &mut findings);
     findings.extend(overrides(checked.config, checked.version).into_iter().map(mistake));
     findings
 }
@@ -87,7 +91,7 @@ fn version(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
 /// `smtp_tls_policy_maps`: are we asked, at the right place, for a map that suits this version?
 fn policy_maps(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
     let tables = checked.main_cf.list("smtp_tls_policy_maps");
-    let sockets: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix("socketmap:")).collect();
+    let sockets: Vec<&str> = tables.iter().filter_map(|table| socketmap(table)).collect();
     let ours = endpoints(checked.config, checked.queue_directory);
     if sockets.is_empty() {
         let table =
@@ -117,6 +121,43 @@ fn policy_maps(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
         findings.push(hint(
             "smtp_tls_per_site is ignored beside smtp_tls_policy_maps: move its entries to policy.overrides",
         ));
+    }
+}
+
+/// Address and map of a socketmap table, also where `proxymap(8)` asks it.
+fn socketmap(table: &str) -> Option<&str> {
+    table.strip_prefix("proxy:").unwrap_or(table).strip_prefix("socketmap:")
+}
+
+/// With a relay, all mail has one next hop.
+fn relay(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
+    let relay = checked.main_cf.list("relayhost");
+    if let [relay, ..] = relay.as_slice() {
+        findings.push(hint(format!(
+            "relayhost = {relay}: all mail that no transport map sends elsewhere goes there, so the policy of the relay is \
+             the one that counts, and those of recipient domains are not asked for. See: postseal explain '{relay}'"
+        )));
+    }
+}
+
+/// Transports of their own in `master.cf` may not ask us at all.
+fn transports(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
+    for SmtpClient { name, options } in checked.clients {
+        for (parameter, value) in options {
+            match parameter.as_str() {
+                "smtp_tls_policy_maps" if !value.split(',').any(|table| socketmap(table).is_some()) => {
+                    findings.push(hint(format!(
+                        "master.cf: the transport {name} has a smtp_tls_policy_maps of its own ({value}), so postseal is not \
+                         asked about mail that it carries"
+                    )));
+                }
+                "smtp_dns_support_level" if value != "dnssec" => findings.push(mistake(format!(
+                    "master.cf: the transport {name} has smtp_dns_support_level = {value}: without DNSSEC, dane-only \
+                     defers every mail that it carries"
+                ))),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -169,7 +210,7 @@ fn security_level(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
         "may" | "dane" => {}
         "" if checked.main_cf.is_yes("smtp_use_tls") => {}
         "" | "none" => findings.push(mistake(
-            "mail to domains without a policy goes out in the clear: smtp_tls_security_level = may",
+            "mail to domains without a policy may be sent unencrypted: smtp_tls_security_level = may",
         )),
         strict => findings.push(mistake(format!(
             "smtp_tls_security_level = {strict} holds mail to every domain without a policy that does not offer as much: \
@@ -227,8 +268,7 @@ fn reports(checked: &Checked<'_>, findings: &mut Vec<Finding>) {
         ));
     }
     let tables = main_cf.list("smtp_tls_policy_maps");
-    let maps =
-        tables.iter().filter(|table| table.starts_with("socketmap:")).filter_map(|table| table.rsplit(':').next());
+    let maps = tables.iter().filter_map(|table| socketmap(table)).filter_map(|socket| socket.rsplit(':').next());
     let sends = maps.filter_map(|map| (checked.map_of)(map)).any(|options| options.tlsrpt);
     if enabled && !sends {
         findings.push(hint("reports say nothing of MTA-STS policies with this map: ask for QUERYwithTLSRPT"));
@@ -276,6 +316,10 @@ pub fn resolvers(file: &Path, found: &[(IpAddr, Manner)]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::config::Sources;
+    use crate::postfix::main_cf::smtp_clients;
+
+    /// A `master.cf` in which nothing is set differently.
+    const MASTER: &str = "smtp unix - - y - - smtp\nrelay unix - - y - - smtp -o syslog_name=postfix/relay\n";
 
     const GOOD: &str = "smtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\n\
                         smtp_tls_dane_insecure_mx_policy = dane\n\
@@ -303,6 +347,7 @@ mod tests {
             config: &Config::load(&sources).expect("a configuration"),
             queue_directory: Path::new("/var/spool/postfix"),
             chrooted,
+            clients: &smtp_clients(MASTER),
             map_of: &map_of,
             exists: &|path| path == Path::new("/ca.pem"),
         })
@@ -314,6 +359,8 @@ mod tests {
             ("security_level = may", "security_level = may", "3.7"),
             ("security_level = may", "security_level = dane", "3.7"),
             ("inet:127.0.0.1:8642", "inet:localhost:8642", "3.9"),
+            ("socketmap:inet:", "proxy:socketmap:inet:", "3.9"),
+            ("security_level = may", "security_level = may\nrelayhost =", "3.7"),
             ("inet:127.0.0.1:8642", "unix:postseal/map.sock", "3.9"),
             ("inet:127.0.0.1:8642", "unix:/var/spool/postfix/postseal/map.sock", "3.9"),
             ("smtp_tls_CAfile = /ca.pem", "tls_append_default_CA = yes", "3.9"),
@@ -353,7 +400,7 @@ mod tests {
             ("smtp_tls_CAfile = /ca.pem", "", "3.7", "for want of CA certificates"),
             ("/ca.pem", "/missing.pem", "3.7", "there is no such file"),
             ("smtp_tls_CAfile = /ca.pem", "smtp_tls_CApath = /etc/ssl", "3.7", "/var/spool/postfix/etc/ssl"),
-            ("security_level = may", "security_level = none", "3.7", "in the clear"),
+            ("security_level = may", "security_level = none", "3.7", "unencrypted"),
             ("security_level = may", "security_level = encrypt", "3.7", "holds mail to every domain"),
             ("security_level = may", "security_level = dane-only", "3.7", "holds mail to every domain"),
             ("QUERY", "QUERYwithTLSRPT\nsmtp_tlsrpt_enable = yes", "3.10", "without smtp_tlsrpt_socket_name"),
@@ -371,6 +418,7 @@ mod tests {
         for (from, to, version, part) in [
             ("smtp_tls_dane_insecure_mx_policy = dane", "", "3.1", "smtp_tls_dane_insecure_mx_policy = dane"),
             ("QUERY\n", "QUERY\nsmtp_tls_per_site = hash:/x\n", "3.7", "smtp_tls_per_site is ignored"),
+            ("QUERY\n", "QUERY\nrelayhost = [relay.example]:587\n", "3.7", "postseal explain '[relay.example]:587'"),
             (
                 "QUERY\n",
                 "QUERY\nsmtp_tlsrpt_enable = yes\nsmtp_tlsrpt_socket_name = x\n",
@@ -383,6 +431,38 @@ mod tests {
             assert_eq!(found.len(), 1, "{to}: {found:?}");
             assert!(found[0].severity == Severity::Hint && found[0].text.contains(part), "{part} in {found:?}");
         }
+    }
+
+    #[test]
+    fn transports_that_do_not_ask_us_are_named() {
+        for (options, severity, part) in [
+            (
+                "-o smtp_tls_policy_maps=hash:/x",
+                Severity::Hint,
+                "the transport bulk has a smtp_tls_policy_maps of its own",
+            ),
+            ("-o smtp_dns_support_level=enabled", Severity::Mistake, "smtp_dns_support_level = enabled"),
+        ] {
+            let clients = smtp_clients(&format!("{MASTER}bulk unix - - y - - smtp {options}\n"));
+            let mut found = Vec::new();
+            let config = Config::load(&Sources::default()).expect("a configuration");
+            let checked = Checked {
+                main_cf: &MainCf::parse(GOOD),
+                version: DANE,
+                config: &config,
+                queue_directory: Path::new("/var/spool/postfix"),
+                chrooted: false,
+                clients: &clients,
+                map_of: &map_of,
+                exists: &|_| true,
+            };
+            transports(&checked, &mut found);
+            assert!(found.len() == 1 && found[0].severity == severity && found[0].text.contains(part), "{found:?}");
+        }
+        let clients = smtp_clients(&format!(
+            "{MASTER}bulk unix - - y - - smtp -o smtp_tls_policy_maps=proxy:socketmap:inet:x:Q\n"
+        ));
+        assert_eq!(clients.len(), 3);
     }
 
     #[test]

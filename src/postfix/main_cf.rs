@@ -107,6 +107,38 @@ pub fn smtp_is_chrooted(master_cf: &str, default: bool) -> Option<bool> {
     })
 }
 
+/// A transport that `smtp(8)` serves, with what `master.cf` sets differently for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpClient {
+    /// Its name: `smtp`, `relay`, or whatever `transport_maps` sends mail to.
+    pub name: String,
+    /// Parameters set with `-o`, and their values.
+    pub options: Vec<(String, String)>,
+}
+
+/// The transports of `master.cf` that `smtp(8)` serves.
+pub fn smtp_clients(master_cf: &str) -> Vec<SmtpClient> {
+    let client = |line: &String| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (name, arguments) = match fields.as_slice() {
+            [name, "unix", _, _, _, _, _, "smtp", arguments @ ..] => (*name, arguments),
+            _ => return None,
+        };
+        let mut options = Vec::new();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let option = match argument.strip_prefix("-o") {
+                Some("") => arguments.next().copied(),
+                other => other,
+            };
+            let Some((name, value)) = option.and_then(|option| option.split_once('=')) else { continue };
+            options.push((name.to_owned(), value.to_owned()));
+        }
+        Some(SmtpClient { name: name.to_owned(), options })
+    };
+    logical_lines(master_cf).iter().filter_map(client).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +190,20 @@ mod tests {
             assert_eq!(smtp_is_chrooted(&master(column), default), Some(expected));
         }
         assert_eq!(smtp_is_chrooted("smtp inet n - y - - smtpd\n", false), None);
+    }
+
+    #[test]
+    fn transports_of_smtp_are_found_with_their_options() {
+        let master = "smtp inet n - y - - smtpd\nsmtp unix - - y - - smtp\nrelay unix - - y - - smtp\n\
+                      \t-o syslog_name=postfix/relay -osmtp_tls_policy_maps=hash:/x\nlmtp unix - - y - - lmtp\nshort unix\n";
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = [
+            SmtpClient { name: "smtp".to_owned(), options: Vec::new() },
+            SmtpClient {
+                name: "relay".to_owned(),
+                options: vec![option("syslog_name", "postfix/relay"), option("smtp_tls_policy_maps", "hash:/x")],
+            },
+        ];
+        assert_eq!(smtp_clients(master), expected);
     }
 }

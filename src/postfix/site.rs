@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::main_cf::{MainCf, smtp_is_chrooted};
+use super::main_cf::{MainCf, SmtpClient, smtp_clients, smtp_is_chrooted};
 use super::version::{NO_CHROOT, Version};
 
 /// Where Postfix's files are unless it says otherwise.
@@ -22,6 +22,8 @@ pub struct Site {
     pub queue_directory: PathBuf,
     /// Whether `smtp(8)` runs in a chroot.
     pub chrooted: bool,
+    /// The transports that `smtp(8)` serves.
+    pub clients: Vec<SmtpClient>,
 }
 
 impl Site {
@@ -34,6 +36,7 @@ impl Site {
         Ok(Self {
             chrooted: smtp_is_chrooted(&master_cf, default).unwrap_or(default),
             queue_directory: queue_directory.into(),
+            clients: smtp_clients(&master_cf),
             main_cf: parsed,
         })
     }

@@ -14,6 +14,7 @@
 mod activation;
 mod binary;
 mod bounded_work;
+mod command_line;
 mod crashes;
 mod decision;
 mod delegations;
