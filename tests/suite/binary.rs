@@ -63,8 +63,12 @@ pub(super) fn run(directory: &Path, arguments: &[&str]) -> Output {
 
 /// Runs a command that is expected to fail; one that does not is ended after 10 s.
 fn run_for_10_s(directory: &Path, argument: &str) -> (bool, String) {
-    let mut process =
-        command(directory, &[argument]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
+    run_in_for_10_s(&mut command(directory, &[argument]))
+}
+
+/// Likewise, with what the test added to it.
+fn run_in_for_10_s(command: &mut Command) -> (bool, String) {
+    let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
     let started = Instant::now();
     while process.try_wait().expect("a child").is_none() && started.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
@@ -425,6 +429,27 @@ fn check_config_prints_values_and_origins_and_refuses_what_serve_would() {
             assert!(!success && text.contains(part), "{command}: {text}");
         }
     }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused_unless_everything_is_reached_without_it() {
+    let directory = directory_with(CONFIG);
+    for proxy in ["socks5://proxy.example:1080", "https://proxy.example:3128", "http://proxy.example:port", "http://"] {
+        for variable in ["HTTPS_PROXY", "https_proxy"] {
+            for argument in ["check-config", "serve"] {
+                for no_proxy in ["", "mta-sts.example.com, .example.net"] {
+                    let mut command = command(directory.path(), &[argument]);
+                    let (success, text) = run_in_for_10_s(command.env(variable, proxy).env("NO_PROXY", no_proxy));
+                    assert!(!success && text.contains("HTTPS_PROXY"), "{argument}, {proxy}, {no_proxy:?}: {text}");
+                }
+            }
+            let mut command = command(directory.path(), &["check-config"]);
+            let (success, text) = run_in_for_10_s(command.env(variable, proxy).env("NO_PROXY", "*"));
+            assert!(success, "{proxy}: {text}");
+        }
+    }
+    let mut command = command(directory.path(), &["check-config"]);
+    assert!(run_in_for_10_s(command.env("HTTPS_PROXY", "http://proxy.example:3128")).0);
 }
 
 #[test]

@@ -49,11 +49,26 @@ async fn every_fault_of_a_policy_host_is_named() {
             with("302 Found", "Location: https://elsewhere.example/", ""),
             Some("policy host answered with HTTP status 302"),
         ),
-        ("html".into(), with("200 OK", "Content-Type: text/html", &policy), Some("policy file is not text/plain")),
+        (
+            "html".into(),
+            with("200 OK", "Content-Type: text/html", &policy),
+            Some("policy file is not text/plain: Content-Type: text/html"),
+        ),
         (
             "gzip".into(),
             with("200 OK", "Content-Type: text/plain\r\nContent-Encoding: gzip", &policy),
-            Some("policy file is encoded"),
+            Some("policy file is encoded: Content-Encoding: gzip"),
+        ),
+        (
+            "twotypes".into(),
+            with("200 OK", "Content-Type: text/plain\r\nContent-Type: application/octet-stream", &policy),
+            Some("policy file is not text/plain: Content-Type: application/octet-stream"),
+        ),
+        ("untyped".into(), with("200 OK", "X: y", &policy), Some("policy file is not text/plain: no Content-Type")),
+        (
+            "coding".into(),
+            with("200 OK", "Content-Type: text/plain\r\nTransfer-Encoding: foo", &policy),
+            Some("policy file has an unknown transfer coding: Transfer-Encoding: foo"),
         ),
         ("toolong".into(), with("200 OK", text, &"a".repeat(65_537)), Some("policy file is longer than 65536 octets")),
         ("nomode".into(), Script::policy("version: STSv1\nmax_age: 1\n"), Some("policy: mode is missing or unknown")),

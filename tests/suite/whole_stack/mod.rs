@@ -2,3 +2,4 @@
 
 mod keys;
 mod mta_sts;
+mod outages;
