@@ -306,6 +306,18 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel holds until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
 
+// --- Memory of the process (`daemon::memory`).
+
+/// How often the size of the process is looked at.
+pub const MEMORY_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// So much more than after the last time, in octets, and memory is given back. Rarer would leave more behind; to fetch as
+/// much from the system again takes some two milliseconds.
+pub const MEMORY_SLACK: u64 = 16 << 20;
+/// Growth between two looks that is none, in octets: a burst is over.
+pub const MEMORY_STILL: u64 = 1 << 20;
+/// Looks for which the end of growth is waited for.
+pub const MEMORY_LOOKS_MOST: u32 = 6;
+
 // --- HTTP (design §9).
 
 /// How long an exchange that has begun may go on after shutdown began.

@@ -9,6 +9,7 @@ mod descriptors;
 mod forms;
 mod maps;
 mod materials;
+mod memory;
 mod notify;
 mod operations;
 mod parts;
@@ -89,6 +90,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         () = root_watch::follow(&status.root, &clock, async || parts.resolver.look_at_root().await.is_ok()) => Ok(()),
         () = follow_anchors(&parts) => Ok(()),
         () = share(&parts) => Ok(()),
+        () = keep_small(&clock) => Ok(()),
         () = resolver_check::follow(&config.postfix, &status) => Ok(()),
     };
 
@@ -193,6 +195,12 @@ async fn share(parts: &Parts) {
         Some(shared) => shared.run().await,
         None => std::future::pending().await,
     }
+}
+
+/// Gives back what bursts leave behind. Never ends.
+async fn keep_small(clock: &Clock) {
+    memory::follow(clock).await;
+    std::future::pending().await
 }
 
 /// Learns the root's keys as soon as the network allows, and shows that the main task turns. Never ends.

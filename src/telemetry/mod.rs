@@ -8,7 +8,7 @@ pub mod exporter;
 mod histograms;
 pub mod logging;
 pub mod metrics;
-mod process;
+pub mod process;
 pub mod recent;
 pub mod repeats;
 pub mod samples;

@@ -28,6 +28,13 @@ pub fn render(out: &mut String) {
     }
 }
 
+/// Octets of memory that this process takes now, swap not counted; none where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?; // proc_pid_statm(5)
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 fn put(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
     // Writing into a String cannot fail.
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");

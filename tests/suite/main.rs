@@ -31,6 +31,7 @@ mod isolation;
 mod layering;
 mod logs;
 mod lossy_networks;
+mod memory;
 mod metrics_page;
 mod monitoring;
 mod negative_anchors;

@@ -113,6 +113,11 @@ impl Daemon {
         self.connect().await.ask(request.as_bytes()).await
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     /// Its working directory: `postseal.toml`, `state`.
     pub fn directory(&self) -> &Path {
         self.directory.path()
