@@ -310,13 +310,13 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 
 /// How often the size of the process is looked at.
 pub const MEMORY_LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// So much more than after the last time, in octets, and memory is given back. Rarer would leave more behind; to fetch as
-/// much from the system again takes some two milliseconds.
+/// So much more than the least it ever had, in octets, and memory is given back. To look through an arena of a hundred
+/// mebibytes takes some five milliseconds, and to fetch this much from the system again two.
 pub const MEMORY_SLACK: u64 = 16 << 20;
-/// Growth between two looks that is none, in octets: a burst is over.
-pub const MEMORY_STILL: u64 = 1 << 20;
-/// Looks for which the end of growth is waited for.
-pub const MEMORY_LOOKS_MOST: u32 = 6;
+/// Less than this, in octets, was not worth it: the rest is in use, and the next time is later.
+pub const MEMORY_WORTH_IT: u64 = 4 << 20;
+/// Looks that are passed over at most: half a minute.
+pub const MEMORY_PAUSE_MOST: u32 = 6;
 
 // --- HTTP (design §9).
 
@@ -483,9 +483,13 @@ pub const SLOW_ZONES_SHOWN: usize = 10;
 pub const ROOT_LOOK_INTERVAL: Duration = Duration::from_secs(300);
 /// And this often while it fails, so that recovery shows at once.
 pub const ROOT_LOOK_RETRY: Duration = Duration::from_secs(5);
-/// Readiness is lost when the root has failed for this long. What is cached is answered all the while, so a short
-/// outage is no reason to take a server out of service.
-pub const ROOT_FAILURE_SUSTAINED: Duration = Duration::from_secs(600);
+/// How long a start waits for the state directory that another process has: longer than one that was told to stop drains.
+pub const STATE_LOCK_WAIT: Duration = Duration::from_secs(60);
+/// How often it is tried meanwhile: mail waits for whoever comes next.
+pub const STATE_LOCK_RETRY: Duration = Duration::from_millis(100);
+/// How long readiness waits for the root after a start. Later the root never counts for it: it would fail for all
+/// replicas at once, and each still answers from what it holds, by overrides and from forward zones (design §9).
+pub const ROOT_WAIT_AT_START: Duration = Duration::from_secs(60);
 /// A part of the process that has not turned for this long counts as stuck; each turns every second.
 pub const STUCK_AFTER: Duration = Duration::from_secs(20);
 

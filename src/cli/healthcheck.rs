@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 
 use super::fail;
 use crate::config::{Config, Sources};
-use crate::control::client::ask;
+use crate::control::client::ask_readiness;
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let config = match Config::load(sources) {
@@ -17,7 +17,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    match runtime.block_on(ask(&config.state_dir, Method::GET, "/ready")) {
+    match runtime.block_on(ask_readiness(&config.http.listen, &config.state_dir)) {
         Ok(response) if response.status == StatusCode::OK => ExitCode::SUCCESS,
         Ok(response) => fail(response.body.trim_end()),
         Err(error) => fail(error),

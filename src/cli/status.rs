@@ -56,6 +56,7 @@ fn block(status: &Status) -> String {
         let _ = writeln!(text, "  {name:<15} {value}");
     };
     line("up", span(i64::try_from(status.uptime).unwrap_or(i64::MAX)));
+    line("root", root(status).to_owned());
     for listening in &status.listeners {
         line(&listening.service, listening.address.clone());
     }
@@ -77,6 +78,11 @@ fn block(status: &Status) -> String {
     status.failures.iter().for_each(|failing| line("failed", failure(failing, status.now)));
     status.slow_zones.iter().for_each(|slow| line("slow", zone(slow)));
     text
+}
+
+/// Readiness does not depend on it, so it has a line of its own.
+fn root(status: &Status) -> &'static str {
+    if status.root_reachable { "reached and validated" } else { "CANNOT BE REACHED OR VALIDATED" }
 }
 
 fn store(status: &Status) -> String {
@@ -137,6 +143,7 @@ mod tests {
             now: 1_120,
             uptime: 3_700,
             missing: vec!["validated root keys".into()],
+            root_reachable: false,
             listeners: vec![Listening { service: "socketmap".into(), address: "127.0.0.1:8642".into() }],
             queries: 12,
             hit_rate: Some(0.75),
@@ -185,6 +192,7 @@ mod tests {
         };
         let expected = "postseal 1 (pid 7), not ready: validated root keys
   up              1 h 1 min
+  root            CANNOT BE REACHED OR VALIDATED
   socketmap       127.0.0.1:8642
   queries         12
   from memory     75.0 %

@@ -47,6 +47,15 @@ pub(super) fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dura
     Ok(timeout)
 }
 
+pub(super) fn linger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let linger = values::duration(deserializer)?;
+    if linger > Duration::from_secs(300) {
+        let found = format!("{linger:?}");
+        return Err(de::Error::invalid_value(de::Unexpected::Other(&found), &"a duration from 0s to 5m"));
+    }
+    Ok(linger)
+}
+
 pub(super) fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Domain>, D::Error> {
     values::parsed(deserializer, "a zone like `cluster.local`, or `.`", |text| match text {
         "." => Some(None),

@@ -66,6 +66,12 @@ pub const KEYS: &[Key] = &[
         "also expose postfix-tlspol's names where the meaning is equal",
     ),
     key(
+        "http.trusted-sources",
+        Kind::List,
+        Some("[]"),
+        "addresses and networks that may see and ask what this host may: for a port that Docker publishes on loopback, see below",
+    ),
+    key(
         "dns.listen",
         Kind::List,
         Some("[]"),
@@ -165,6 +171,12 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         None,
         "PEM file of CA certificates of its servers; unset: Mozilla's, built in",
+    ),
+    key(
+        "shutdown.linger",
+        Kind::Text,
+        Some(r#""0s""#),
+        "after SIGTERM, serve on for so long, not ready, until whoever sends questions here has noticed; 0s to 5m",
     ),
     key("log.level", Kind::Text, Some(r#""info""#), "`error`, `warn`, `info`, `debug` or `trace`"),
     key("log.format", Kind::Text, Some(r#""text""#), "`text` or `json`"),

@@ -32,7 +32,7 @@ pub use sample::sample;
 pub use shared_url::{SharedHost, SharedUrl, Topology};
 pub use sources::{DEFAULT_FILE, Environment, Sources, variable_of};
 pub use tree::{
-    Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Postfix, Resolver,
+    Cache, Config, Dane, Dns, ForwardZone, Http, Log, LogFormat, LogLevel, MtaSts, Policy, Postfix, Resolver, Shutdown,
     Socketmap, Store,
 };
 pub use values::Listen;

@@ -49,6 +49,8 @@ pub struct Config {
     /// Policies on disk and beyond.
     #[serde(default)]
     pub store: Store,
+    /// The end of the process.
+    pub shutdown: Shutdown,
     /// Logging.
     pub log: Log,
 }
@@ -78,6 +80,9 @@ pub struct Http {
     pub listen: Vec<SocketAddr>,
     /// Also expose postfix-tlspol's metric names.
     pub tlspol_metric_names: bool,
+    /// Whose requests count as from this host.
+    #[serde(deserialize_with = "values::networks")]
+    pub trusted_sources: Vec<ipnet::IpNet>,
 }
 
 /// `[dns]`
@@ -236,6 +241,15 @@ pub struct Store {
     pub shared: Option<SharedUrl>,
     /// PEM file of the CAs of its servers; `None`: Mozilla's, built in.
     pub shared_ca_file: Option<PathBuf>,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long everything is served after SIGTERM, not ready, before connections end; 0 s to 5 min.
+    #[serde(deserialize_with = "fields::linger")]
+    pub linger: Duration,
 }
 
 /// `[log]`
@@ -413,6 +427,8 @@ mod tests {
         for (file, parts) in [
             ("[policy]\ntimeout = 20", &["policy.timeout", "20", "duration"][..]),
             ("[policy]\ntimeout = \"2h\"", &["policy.timeout", "1s to 90s"]),
+            ("[shutdown]\nlinger = \"6m\"", &["shutdown.linger", "0s to 5m"]),
+            ("[http]\ntrusted-sources = [\"docker\"]", &["http.trusted-sources", "docker"]),
             ("[cache]\nmax-entries = \"many\"", &["cache.max-entries", "many", "whole number"]),
             ("[cache]\nmax-entries = -1", &["cache.max-entries", "-1"]),
             ("[dane]\nenabled = \"yes\"", &["dane.enabled", "yes"]),

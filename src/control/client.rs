@@ -1,6 +1,7 @@
 //! Asking the running daemon.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::SOCKET_NAME;
 use crate::limits;
@@ -49,6 +51,35 @@ pub async fn ask(state_dir: &Path, method: Method, target: &str) -> Result<Respo
     let path = state_dir.join(SOCKET_NAME);
     let stream =
         UnixStream::connect(&path).await.map_err(|source| ClientError::Connect { path: path.clone(), source })?;
+    exchange(stream, method, target).await
+}
+
+/// What `/readyz` says: over HTTP, where one of these addresses of the daemon takes a connection, else over the control
+/// socket, which is not there where the state directory cannot be written.
+pub async fn ask_readiness(http: &[SocketAddr], state_dir: &Path) -> Result<Response, ClientError> {
+    for address in http.iter().flat_map(|address| reachable_at(*address)) {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return exchange(stream, Method::GET, "/readyz").await;
+        }
+    }
+    ask(state_dir, Method::GET, "/ready").await
+}
+
+/// Where whoever listens at an address is reached from the same host.
+fn reachable_at(address: SocketAddr) -> Vec<SocketAddr> {
+    let hosts: Vec<IpAddr> = match address.ip() {
+        ip if !ip.is_unspecified() => vec![ip],
+        IpAddr::V4(_) => vec![Ipv4Addr::LOCALHOST.into()],
+        // Both families, or IPv4 alone where there is no other.
+        IpAddr::V6(_) => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+    };
+    hosts.into_iter().map(|host| SocketAddr::new(host, address.port())).collect()
+}
+
+async fn exchange<S>(stream: S, method: Method, target: &str) -> Result<Response, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder().method(method).uri(target).header(HOST, "localhost").body(Empty::<Bytes>::new())?;
     let exchange = async {

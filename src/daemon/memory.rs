@@ -1,43 +1,56 @@
 //! Gives memory back to the system that a burst has left behind.
 //!
 //! The system's allocator keeps what was freed for the next time: after thousands of lookups side by side that is many
-//! times what the caches hold, and it would stay for days. So the process looks at its size now and then, and once it has
-//! grown and the growth is over, free pages are given back, all arenas' (malloc_trim(3)). What is in use is not touched.
+//! times what the caches hold, and it would stay for days. So the process looks at its size now and then, and while it is
+//! much larger than it once was, free pages are given back, those of all arenas (malloc_trim(3)). What is in use is not
+//! touched.
 
 #![allow(unsafe_code, reason = "malloc_trim(3) has no safe form; it takes a number and leaves alone what is in use")]
 
 use crate::clock::Clock;
-use crate::limits::{MEMORY_LOOK_INTERVAL, MEMORY_LOOKS_MOST, MEMORY_SLACK, MEMORY_STILL};
+use crate::limits::{MEMORY_LOOK_INTERVAL, MEMORY_PAUSE_MOST, MEMORY_SLACK, MEMORY_WORTH_IT};
 use crate::telemetry::process::resident_bytes;
 
 /// What is known of the size of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Growth {
-    /// After memory was last given back, or the least since; 0 before the first time.
+    /// The least that was seen.
     floor: u64,
-    /// At the last look.
-    last: u64,
-    /// Looks in a row that found it much above the floor.
-    looks: u32,
+    /// Looks that are passed over before the next time.
+    wait: u32,
+    /// And the time after it, where little comes back: what is in use now may be free then.
+    pause: u32,
+}
+
+impl Default for Growth {
+    fn default() -> Self {
+        Self { floor: u64::MAX, wait: 0, pause: 1 }
+    }
 }
 
 impl Growth {
     /// Takes note of a look; true where memory is to be given back now.
     fn is_due(&mut self, resident: u64) -> bool {
         self.floor = self.floor.min(resident);
-        let is_still = resident < self.last.saturating_add(MEMORY_STILL);
-        self.last = resident;
         if resident < self.floor.saturating_add(MEMORY_SLACK) {
-            self.looks = 0;
+            (self.wait, self.pause) = (0, 1);
             return false;
         }
-        self.looks += 1;
-        is_still || self.looks >= MEMORY_LOOKS_MOST
+        match self.wait.checked_sub(1) {
+            Some(wait) => {
+                self.wait = wait;
+                false
+            }
+            None => true,
+        }
     }
 
-    /// Takes note of what is left.
-    fn given_back(&mut self, resident: u64) {
-        *self = Self { floor: resident, last: resident, looks: 0 };
+    /// Takes note of what came of it.
+    fn given_back(&mut self, before: u64, after: u64) {
+        self.floor = self.floor.min(after);
+        let was_worth_it = before.saturating_sub(after) >= MEMORY_WORTH_IT;
+        self.pause = if was_worth_it { 1 } else { (self.pause * 2).min(MEMORY_PAUSE_MOST) };
+        self.wait = self.pause;
     }
 }
 
@@ -56,7 +69,7 @@ pub(super) async fn follow(clock: &Clock) {
         let Ok((true, Some(after))) = done else { return };
         let took = clock.instant().saturating_duration_since(began);
         tracing::debug!(before, after, ?took, "memory given back");
-        growth.given_back(after);
+        growth.given_back(before, after);
     }
 }
 
@@ -80,36 +93,44 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn memory_is_given_back_once_growth_is_over_and_not_again_before_it_has_grown_again() {
+    fn a_process_that_has_not_grown_is_left_alone() {
         let mut growth = Growth::default();
-        growth.given_back(20 * MIB);
-        let looks = [(20, false), (60, false), (120, false), (200, false), (200, true)];
-        for (index, (resident, expected)) in looks.into_iter().enumerate() {
-            assert_eq!(growth.is_due(resident * MIB), expected, "look {index}");
-        }
-        growth.given_back(50 * MIB);
-        for resident in [50, 55, 64, 65, 65] {
+        for resident in [30, 20, 35, 25, 35, 35] {
             assert!(!growth.is_due(resident * MIB), "{resident} MiB");
         }
-        assert!(!growth.is_due(67 * MIB), "it grows");
-        assert!(growth.is_due(67 * MIB), "it has grown");
+    }
+
+    /// Times that memory is given back within so many looks, at a size that does not change by it.
+    fn times(growth: &mut Growth, looks: u32, resident: u64, given: u64) -> usize {
+        (0..looks)
+            .filter(|_| {
+                let is_due = growth.is_due(resident);
+                if is_due {
+                    growth.given_back(resident, resident - given);
+                }
+                is_due
+            })
+            .count()
     }
 
     #[test]
-    fn whoever_grows_without_end_gives_back_now_and_then() {
+    fn what_was_in_use_the_first_time_is_given_back_soon_after_it_is_free() {
         let mut growth = Growth::default();
-        growth.given_back(20 * MIB);
-        let due = (1..=u64::from(MEMORY_LOOKS_MOST)).filter(|n| growth.is_due((40 + 10 * n) * MIB)).count();
-        assert_eq!(due, 1);
+        assert!(!growth.is_due(20 * MIB));
+        assert!(growth.is_due(200 * MIB));
+        growth.given_back(200 * MIB, 199 * MIB);
+        // A burst that takes ten minutes, and whatever it has is in use.
+        assert!(times(&mut growth, 120, 199 * MIB, 0) >= 120 / (MEMORY_PAUSE_MOST as usize + 1));
+        let looks = (1..).find(|_| growth.is_due(199 * MIB)).expect("some time");
+        assert!(MEMORY_LOOK_INTERVAL * looks <= std::time::Duration::from_secs(40), "{looks} looks");
     }
 
     #[test]
-    fn what_shrinks_by_itself_is_the_new_floor() {
+    fn a_process_that_has_to_be_large_is_looked_through_twice_a_minute_at_most() {
         let mut growth = Growth::default();
-        growth.given_back(100 * MIB);
-        assert!(!growth.is_due(30 * MIB));
-        assert!(!growth.is_due(60 * MIB), "it grows");
-        assert!(growth.is_due(60 * MIB));
+        assert!(!growth.is_due(20 * MIB));
+        let hour = 3_600 / MEMORY_LOOK_INTERVAL.as_secs() as u32;
+        assert!(times(&mut growth, hour, 200 * MIB, MIB) <= 120);
     }
 
     #[test]

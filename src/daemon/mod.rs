@@ -7,6 +7,7 @@
 mod activation;
 mod descriptors;
 mod forms;
+mod http_sockets;
 mod maps;
 mod materials;
 mod memory;
@@ -18,18 +19,18 @@ mod reload;
 mod resolver_check;
 mod root_watch;
 mod service;
+mod signals;
+mod state_lock;
 mod status;
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 pub use activation::ActivationError;
 pub use materials::MaterialError;
@@ -38,12 +39,15 @@ pub use parts::{Parts, StartError, level_filter};
 use self::activation::Activated;
 use self::maps::Maps;
 use self::notify::Notifier;
+use self::parts::Prepared;
 use self::pulse::Beat;
 use self::reload::Reload;
 use self::service::Lookups;
+use self::signals::{Signals, Told};
+use self::state_lock::Taken;
 use self::status::Status;
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Fixed, Listen, MapOptions, Sources};
+use crate::config::{Config, Environment, Fixed, MapOptions, Shutdown, Sources};
 use crate::control::{self, ControlSocket};
 use crate::http::Pages;
 use crate::http::status::Listening;
@@ -65,13 +69,21 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     // First of all: the network has as many places as there may be files.
     descriptors::raise_limit();
     let fixed = Fixed::of(&sources).unwrap_or_default();
-    let parts = Parts::for_daemon(&config, &sources.environment, clock.clone())?;
+    let prepared = Prepared::new(&config, &sources.environment, &clock)?;
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let (lock, early) = match state_lock::take(&config, &exporter, &clock, &mut signals).await? {
+        Taken::Ours(lock, early) => (lock, early),
+        Taken::Ended => {
+            tracing::info!("stopped before the state directory was free");
+            return Ok(());
+        }
+    };
+    let parts = prepared.open(&config, lock, clock.clone());
     let status = Arc::new(Status::new(exporter, &config, parts.clone(), clock.clone()));
     let maps = Maps::new(&config.maps);
     let lookups = Arc::new(Lookups::new(parts.policy.clone(), clock.clone(), maps, status.clone()));
 
-    let signals = Signals::new().map_err(StartError::Signals)?;
-    let sockets = Sockets::bind(&config, &sources.environment)?;
+    let sockets = Sockets::bind(&config, &sources.environment, early)?;
     let listening = sockets.listening();
     let (stop, stopping) = watch::channel(false);
     let mut servers = serve(sockets, &config, &parts, &lookups, &status, &clock, &stopping)?;
@@ -80,14 +92,22 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     let notifier = Notifier::new(&sources.environment);
     notifier.ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), started_in = ?clock.instant().duration_since(started), "ready");
-    let reload = Reload { sources, log, lookups: lookups.clone(), parts: parts.clone(), clock: clock.clone(), fixed };
+    let reload = Reload {
+        sources,
+        log,
+        lookups: lookups.clone(),
+        parts: parts.clone(),
+        status: status.clone(),
+        clock: clock.clone(),
+        fixed,
+    };
     let ended = tokio::select! {
-        () = signals.wait_for_end(&reload, &notifier) => Ok(()),
+        () = wait_for_end(&mut signals, &reload, &notifier, config.shutdown) => Ok(()),
         Some(_) = servers.join_next() => Err(StartError::Ended),
         () = notifier.keep_alive(|| status.stuck().is_empty()) => Ok(()),
         () = parts.policy.clone().maintain() => Ok(()),
         () = keep_up(&parts, &status, &clock) => Ok(()),
-        () = root_watch::follow(&status.root, &clock, async || parts.resolver.look_at_root().await.is_ok()) => Ok(()),
+        () = root_watch::follow(&status.root, async || parts.resolver.look_at_root().await.is_ok()) => Ok(()),
         () = follow_anchors(&parts) => Ok(()),
         () = share(&parts) => Ok(()),
         () = keep_small(&clock) => Ok(()),
@@ -105,6 +125,30 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
     }
     tracing::info!("stopped");
     ended
+}
+
+/// Reloads at SIGHUP; returns at SIGINT, and at SIGTERM once `shutdown.linger` is over: all is served until then, but this
+/// process says that it is not ready, so that whoever sends questions here stops before they are refused.
+async fn wait_for_end(signals: &mut Signals, reload: &Reload, notifier: &Notifier, shutdown: Shutdown) {
+    let told = loop {
+        match signals.next().await {
+            Told::Reload => {
+                notifier.reloading(reload::monotonic());
+                reload.run();
+                notifier.ready();
+            }
+            told @ (Told::Terminate | Told::Interrupt) => break told,
+        }
+    };
+    notifier.stopping();
+    reload.status.set_stopping();
+    if told == Told::Terminate && !shutdown.linger.is_zero() {
+        tracing::info!(linger = ?shutdown.linger, "told to stop: serving on for a while, not ready");
+        tokio::select! {
+            () = sleep(shutdown.linger) => {}
+            _ = signals.end() => {}
+        }
+    }
 }
 
 /// Everything that was asked gets its reply: what is not known in time, that it is not known yet. What is queued for the
@@ -149,7 +193,8 @@ fn serve(
     servers.spawn(socketmap::run(sockets.socketmap, server, stopped()));
     let explanations = Arc::new(parts.explanations());
     let explains = operations::OverHttp { lookups: lookups.clone(), explanations: explanations.clone() };
-    servers.spawn(crate::http::run(sockets.http, status.clone(), Arc::new(explains), stopped()));
+    let trusted = config.http.trusted_sources.clone();
+    servers.spawn(crate::http::run(sockets.http, status.clone(), Arc::new(explains), trusted, stopped()));
     if !sockets.dns.is_empty() {
         let forwarded = config.resolver.forward.iter().filter_map(|forward| Some(forward.zone.as_ref()?.to_name()));
         let settings = listener::ServiceSettings {
@@ -232,20 +277,23 @@ struct Sockets {
 }
 
 impl Sockets {
-    /// What systemd hands over takes the place of what is configured, for each service by itself.
-    fn bind(config: &Config, environment: &Environment) -> Result<Self, StartError> {
+    /// What systemd hands over takes the place of what is configured, for each service by itself. `early` are HTTP
+    /// sockets that were bound before.
+    fn bind(
+        config: &Config,
+        environment: &Environment,
+        early: Vec<(SocketAddr, net::TcpListener)>,
+    ) -> Result<Self, StartError> {
         let activated = Activated::take(environment)?;
         let mut socketmap = activated.socketmap;
         if socketmap.is_empty() {
             let (mode, reuse_port) = (config.socketmap.socket_mode, config.socketmap.reuse_port);
-            let bind = |listen: &Listen| Listener::bind(listen, mode, reuse_port);
-            socketmap = config.socketmap.listen.iter().map(bind).collect::<Result<_, _>>()?;
+            socketmap = Listener::bind_all(&config.socketmap.listen, mode, reuse_port)?;
         }
         for listener in &socketmap {
             tracing::info!(address = listener.local(), "socketmap listening");
         }
-        let bind = |address: &SocketAddr| bind_http(*address, config.socketmap.reuse_port);
-        let http = config.http.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        let http = http_sockets::bind_all(&config.http.listen, config.socketmap.reuse_port, early)?;
         let mut dns = listener::Sockets::default();
         if activated.dns_udp.is_empty() && activated.dns_tcp.is_empty() {
             dns = listener::Sockets::bind(&config.dns.listen)?;
@@ -275,47 +323,5 @@ impl Sockets {
         let dns = self.dns.addresses().into_iter().map(|address| of("dns", address.to_string()));
         let control = self.control.iter().map(|socket| of("control", socket.path().display().to_string()));
         socketmap.chain(http).chain(dns).chain(control).collect()
-    }
-}
-
-/// With `socketmap.reuse-port` as well: a replacement needs all ports beside its predecessor.
-fn bind_http(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let listener = socketmap::bind_tcp(address, reuse_port)?;
-        tracing::info!(address = %listener.local_addr()?, "http listening");
-        Ok(listener)
-    };
-    bind().map_err(|source: io::Error| StartError::Http { address, source })
-}
-
-/// The signals that mean something to us.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Reloads at SIGHUP; returns at SIGTERM and SIGINT.
-    async fn wait_for_end(mut self, reload: &Reload, notifier: &Notifier) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    notifier.reloading(reload::monotonic());
-                    reload.run();
-                    notifier.ready();
-                }
-            }
-        }
     }
 }

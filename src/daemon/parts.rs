@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::materials::{MaterialError, fetch_settings, forward_authorities, resolver_settings, shared_authorities};
 use crate::cache::shared::SharedStore;
-use crate::cache::store::{Loaded, LockError, Store, make_state_directory};
+use crate::cache::store::{Loaded, LockError, StateLock, Store, make_state_directory};
 use crate::cache::{Bounds, Forgetful, Persist, PolicyCache};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{Config, Environment, LogLevel};
@@ -98,23 +98,6 @@ impl Parts {
         Ok(Self { resolver, policy, fetch, kept: None })
     }
 
-    /// For the daemon: takes the state directory, reads what is kept there, follows the trust anchors. The files
-    /// that `config` names are read first, so that a mistake in them touches nothing.
-    pub(super) fn for_daemon(config: &Config, environment: &Environment, clock: Clock) -> Result<Self, StartError> {
-        let (resolver, anchors) = build_resolver(config, &clock)?;
-        warn_of_exceptions(&resolver, clock.wall());
-        let fetch = build_fetch(config, environment, &resolver, &clock)?;
-        let shared = build_shared(config, &clock)?;
-        make_state_dir(config);
-        let (store, loaded) = Store::open(&config.state_dir, clock.clone())?;
-        let store = Arc::new(store);
-        let policy = build_policy(config, &resolver, &fetch, clock.clone(), store.clone(), shared.clone());
-        restore(policy.cache(), loaded, &clock);
-        let keep = Arc::new(KeptInStore(store.clone()));
-        let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
-        Ok(Self { resolver, policy, fetch, kept: Some(Kept { store, keeper, shared }) })
-    }
-
     /// What a fresh look at a domain is taken with.
     pub fn looker(&self) -> Looker {
         let dns = Arc::new(self.resolver.apart());
@@ -139,6 +122,37 @@ impl Parts {
     /// Reads the CA file for policy hosts again; after an error the old CAs stay.
     pub(super) fn reload_authorities(&self) -> Result<(), MaterialError> {
         Ok(self.fetch.reload_roots()?)
+    }
+}
+
+/// What the daemon is made of before it has the state directory: the files that the configuration names were read, and a
+/// mistake in them has touched nothing.
+pub(super) struct Prepared {
+    resolver: resolver::Engine,
+    anchors: Vec<RrSet>,
+    fetch: Arc<HttpsFetch>,
+    shared: Option<Arc<SharedStore>>,
+}
+
+impl Prepared {
+    pub(super) fn new(config: &Config, environment: &Environment, clock: &Clock) -> Result<Self, StartError> {
+        let (resolver, anchors) = build_resolver(config, clock)?;
+        warn_of_exceptions(&resolver, clock.wall());
+        let fetch = build_fetch(config, environment, &resolver, clock)?;
+        let shared = build_shared(config, clock)?;
+        Ok(Self { resolver, anchors, fetch, shared })
+    }
+
+    /// Reads what is kept in the state directory, which is ours, and follows the trust anchors.
+    pub(super) fn open(self, config: &Config, lock: Option<StateLock>, clock: Clock) -> Parts {
+        let Self { resolver, anchors, fetch, shared } = self;
+        let (store, loaded) = Store::open_locked(&config.state_dir, lock, clock.clone());
+        let store = Arc::new(store);
+        let policy = build_policy(config, &resolver, &fetch, clock.clone(), store.clone(), shared.clone());
+        restore(policy.cache(), loaded, &clock);
+        let keep = Arc::new(KeptInStore(store.clone()));
+        let keeper = Arc::new(Keeper::new(resolver.clone(), &anchors, keep, clock));
+        Parts { resolver, policy, fetch, kept: Some(Kept { store, keeper, shared }) }
     }
 }
 
@@ -217,7 +231,7 @@ fn build_shared(config: &Config, clock: &Clock) -> Result<Option<Arc<SharedStore
 
 /// For its owner alone, and so is everything that this process makes from then on. Where it cannot be made the store says
 /// so, and the service runs from memory.
-fn make_state_dir(config: &Config) {
+pub(super) fn make_state_dir(config: &Config) {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     if let Err(error) = make_state_directory(&config.state_dir) {
         let path = config.state_dir.display();

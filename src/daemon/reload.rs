@@ -8,6 +8,7 @@ use super::maps::Maps;
 use super::materials::trust_anchors;
 use super::parts::{Parts, level_filter};
 use super::service::Lookups;
+use super::status::Status;
 use crate::clock::Clock;
 use crate::config::{Config, Fixed, Sources};
 use crate::telemetry::logging::LogLevelHandle;
@@ -18,6 +19,7 @@ pub(super) struct Reload {
     pub(super) log: LogLevelHandle,
     pub(super) lookups: Arc<Lookups>,
     pub(super) parts: Parts,
+    pub(super) status: Arc<Status>,
     pub(super) clock: Clock,
     /// What this process was started with and cannot change.
     pub(super) fixed: Fixed,
@@ -37,7 +39,10 @@ impl Reload {
         self.lookups.set_maps(Maps::new(&config.maps));
         self.parts.policy.set_overrides(config.policy.overrides.clone());
         match trust_anchors(&config.resolver, self.clock.wall()) {
-            Ok(anchors) => self.parts.set_trust_anchors(&anchors),
+            Ok(anchors) => {
+                self.parts.set_trust_anchors(&anchors);
+                self.status.root.look_again();
+            }
             Err(error) => tracing::error!(%error, "reload: trust anchors kept as they were"),
         }
         if let Err(error) = self.parts.reload_authorities() {

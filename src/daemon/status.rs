@@ -16,7 +16,7 @@ use crate::limits::SLOW_ZONES_SHOWN;
 use crate::resolver::anchors::refresh::{KeyStatus, word};
 use crate::resolver::exceptions::NegativeAnchor;
 use crate::telemetry::exporter::Exporter;
-use crate::telemetry::metrics::{CACHE_ENTRIES, CACHE_REQUESTS, QUERIES, READY, RESOLVER_CACHE_BYTES};
+use crate::telemetry::metrics::{CACHE_ENTRIES, CACHE_REQUESTS, QUERIES, READY, RESOLVER_CACHE_BYTES, ROOT_REACHABLE};
 use crate::telemetry::recent;
 use crate::telemetry::samples::Samples;
 
@@ -47,7 +47,7 @@ impl Status {
             clock,
             started,
             pulse: Pulse::new(started),
-            root: RootHealth::default(),
+            root: RootHealth::new(started),
             listeners: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }
@@ -67,9 +67,14 @@ impl Status {
     pub(super) fn is_root_seen(&self) -> bool {
         let resolver = &self.parts.resolver;
         if !self.root.was_seen() && resolver.is_root_primed() && resolver.is_root_validated() {
-            self.root.note(true, self.clock.instant());
+            self.root.note(true);
         }
         self.root.was_seen()
+    }
+
+    /// Whether the root could be reached and validated at the last look.
+    fn is_root_reachable(&self) -> bool {
+        self.is_root_seen() && self.root.is_well()
     }
 
     fn store(&self) -> StoreStatus {
@@ -103,6 +108,7 @@ impl Pages for Status {
         metrics::gauge!(RESOLVER_CACHE_BYTES).set(self.parts.resolver.cache_bytes() as f64);
         metrics::gauge!(CACHE_ENTRIES).set(self.parts.policy.cache().len() as f64);
         metrics::gauge!(READY).set(if self.missing().is_empty() { 1.0 } else { 0.0 });
+        metrics::gauge!(ROOT_REACHABLE).set(if self.is_root_reachable() { 1.0 } else { 0.0 });
         self.exporter.render(self.tlspol_names)
     }
 
@@ -116,10 +122,8 @@ impl Pages for Status {
         if self.listeners.get().is_none() {
             missing.push("listeners");
         }
-        if !self.is_root_seen() {
+        if !self.is_root_seen() && self.root.is_waited_for(self.clock.instant()) {
             missing.push("validated root keys");
-        } else if !self.root.is_well(self.clock.instant()) {
-            missing.push("root (cannot be reached or validated any more)");
         }
         if self.stopping.load(Ordering::SeqCst) {
             missing.push("stopping");
@@ -137,6 +141,7 @@ impl Pages for Status {
             now: self.clock.wall(),
             uptime: self.clock.instant().saturating_duration_since(self.started).as_secs(),
             missing: self.missing().into_iter().map(str::to_owned).collect(),
+            root_reachable: self.is_root_reachable(),
             listeners: self.listeners.get().cloned().unwrap_or_default(),
             queries: counted.sum(QUERIES, None) as u64,
             hit_rate: hit_rate(&counted),

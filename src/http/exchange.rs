@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::page::SECURITY_POLICY;
@@ -71,11 +72,14 @@ impl Head {
     /// Whether somebody at this host asks, and means it: not through a proxy, not led here by a name that a stranger
     /// bent our way ("DNS rebinding"), and not from another site's page that a browser here happens to show, whether that
     /// tells it by Sec-Fetch-Site or is so old that it only sends Origin or Referer.
-    pub fn is_from_this_host(&self, peer: IpAddr) -> bool {
+    /// Connections from `trusted` count as this host's own: a port that is published on its loopback comes from elsewhere.
+    pub fn is_from_this_host(&self, peer: IpAddr, trusted: &[IpNet]) -> bool {
         let own_page = self.fetch_site.as_deref().is_none_or(|site| matches!(site, "same-origin" | "none"));
         let host = self.host.as_deref().unwrap_or_default();
         let own_origin = self.pages.iter().all(|page| is_page_of(page, host));
-        peer.to_canonical().is_loopback() && is_loopback_host(host) && own_page && own_origin && !self.forwarded
+        let peer = peer.to_canonical();
+        let is_local = peer.is_loopback() || trusted.iter().any(|network| network.contains(&peer));
+        is_local && is_loopback_host(host) && own_page && own_origin && !self.forwarded
     }
 }
 

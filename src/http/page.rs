@@ -84,7 +84,12 @@ fn figures(out: &mut String, status: &Status) {
         true => "<span class=\"failing\">cannot be written</span>".to_owned(),
         false => escape(&size(status.store.bytes)),
     };
+    let root = match status.root_reachable {
+        true => "reached and validated".to_owned(),
+        false => "<span class=\"failing\">cannot be reached or validated</span>".to_owned(),
+    };
     let mut figures = vec![
+        ("root", root),
         ("up", escape(&span(i64::try_from(status.uptime).unwrap_or(i64::MAX)))),
         ("queries answered", status.queries.to_string()),
         ("from memory", escape(&hit_rate)),

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,18 +29,26 @@ pub enum Scope {
     MetricsOnly,
 }
 
-/// Serves until `shutdown` ends, then gives exchanges that have begun a moment.
+/// Serves until `shutdown` ends, then gives exchanges that have begun a moment. Connections from `trusted` count as this
+/// host's own.
 pub async fn run<P: Pages, E: Explains>(
     listeners: Vec<TcpListener>,
     pages: Arc<P>,
     explains: Arc<E>,
+    trusted: Vec<IpNet>,
     shutdown: impl Future<Output = ()>,
 ) {
     let (close, closing) = watch::channel(false);
     let places = Places::new(Clock::system(), limits::HTTP_CONNECTIONS);
+    let trusted: Arc<[IpNet]> = trusted.into();
     let mut acceptors = JoinSet::new();
     for listener in listeners {
-        acceptors.spawn(accept(listener, (pages.clone(), explains.clone()), places.clone(), closing.clone()));
+        acceptors.spawn(accept(
+            listener,
+            (pages.clone(), explains.clone(), trusted.clone()),
+            places.clone(),
+            closing.clone(),
+        ));
     }
     drop(closing);
     shutdown.await;
@@ -49,7 +58,7 @@ pub async fn run<P: Pages, E: Explains>(
 
 async fn accept<P: Pages, E: Explains>(
     listener: TcpListener,
-    (pages, explains): (Arc<P>, Arc<E>),
+    (pages, explains, trusted): (Arc<P>, Arc<E>, Arc<[IpNet]>),
     places: Arc<Places>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -77,19 +86,21 @@ async fn accept<P: Pages, E: Explains>(
             _ = closing.wait_for(|closing| *closing) => break,
             place = places.enter() => Arc::new(place),
         };
-        let (pages, explains, clock) = (pages.clone(), explains.clone(), clock.clone());
+        let (pages, explains, trusted, clock) = (pages.clone(), explains.clone(), trusted.clone(), clock.clone());
         let open = metrics::gauge!(names::CONNECTIONS, "listener" => "http");
         open.increment(1.0);
         connections.spawn(async move {
             let held = place.clone();
             let serve = serve_connection(stream, true, move |head| {
-                let (pages, explains, place, clock) = (pages.clone(), explains.clone(), held.clone(), clock.clone());
+                let (pages, explains, trusted) = (pages.clone(), explains.clone(), trusted.clone());
+                let (place, clock) = (held.clone(), clock.clone());
                 async move {
                     place.waits(clock.instant());
                     let text = if head.path() == "/explain" {
-                        explain::respond(&*explains, peer.ip(), &head).await
+                        explain::respond(&*explains, peer.ip(), &trusted, &head).await
                     } else {
-                        let scope = if head.is_from_this_host(peer.ip()) { Scope::ThisHost } else { Scope::All };
+                        let is_ours = head.is_from_this_host(peer.ip(), &trusted);
+                        let scope = if is_ours { Scope::ThisHost } else { Scope::All };
                         respond(&*pages, scope, &head)
                     };
                     place.idle(clock.instant());

@@ -17,6 +17,9 @@ pub struct Status {
     pub uptime: u64,
     /// What is missing before questions can be answered; empty when ready.
     pub missing: Vec<String>,
+    /// Whether the root could be reached and validated at the last look. Readiness waits for it at a start alone.
+    #[serde(default)]
+    pub root_reachable: bool,
     /// What is listened on.
     pub listeners: Vec<Listening>,
     /// Lookups answered since the start.

@@ -1,16 +1,14 @@
 //! Listening sockets: bound from addresses, or handed over by systemd.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::families::bind_tcp;
 use super::stream::Stream;
 use crate::config::Listen;
-use crate::limits;
 
 /// A bound socket that accepts connections.
 #[derive(Debug)]
@@ -46,13 +44,37 @@ pub enum BindError {
 }
 
 impl Listener {
+    /// Binds all addresses of a list; of IPv6 what the host has (see [`bind_tcp`]). Needs a tokio runtime.
+    pub fn bind_all(all: &[Listen], socket_mode: u32, reuse_port: bool) -> Result<Vec<Self>, BindError> {
+        let addresses: Vec<_> = all
+            .iter()
+            .filter_map(|listen| match listen {
+                Listen::Tcp(address) => Some(*address),
+                Listen::Unix(_) => None,
+            })
+            .collect();
+        let mut listeners = Vec::new();
+        for listen in all {
+            match listen {
+                Listen::Tcp(address) => {
+                    let failed = |source| BindError::Io { listen: listen.clone(), source };
+                    let listener = bind_tcp(*address, &addresses, reuse_port).map_err(failed)?;
+                    listeners.extend(listener.map(|tcp| Self { kind: Kind::Tcp(tcp), file: None }));
+                }
+                Listen::Unix(_) => listeners.push(Self::bind(listen, socket_mode, reuse_port)?),
+            }
+        }
+        Ok(listeners)
+    }
+
     /// Binds one address. Needs a tokio runtime.
     pub fn bind(listen: &Listen, socket_mode: u32, reuse_port: bool) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { listen: listen.clone(), source };
         match listen {
             Listen::Tcp(address) => {
-                let listener = bind_tcp(*address, reuse_port).map_err(failed)?;
-                Ok(Self { kind: Kind::Tcp(listener), file: None })
+                let none = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+                let listener = bind_tcp(*address, &[*address], reuse_port).and_then(|tcp| tcp.ok_or_else(none));
+                Ok(Self { kind: Kind::Tcp(listener.map_err(failed)?), file: None })
             }
             Listen::Unix(path) => {
                 remove_stale(path)?;
@@ -110,22 +132,6 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// A TCP listener with SO_REUSEADDR, and SO_REUSEPORT where asked for. Needs a tokio runtime.
-pub fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?; // so that 0.0.0.0 and [::] can be listened on side by side
-    }
-    socket.set_reuse_address(true)?;
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Removes a socket file that a dead process left behind. One that answers, or a file of another kind, stays.

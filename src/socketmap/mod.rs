@@ -6,6 +6,7 @@
 
 pub mod client;
 mod connection;
+mod families;
 mod listener;
 pub mod netstring;
 mod request;
@@ -13,7 +14,8 @@ mod server;
 mod stream;
 mod threads;
 
-pub use listener::{BindError, Listener, bind_tcp};
+pub use families::bind_tcp;
+pub use listener::{BindError, Listener};
 pub use request::{Peer, Reply, Request};
 pub use server::{Server, run};
 pub use stream::{Rewound, Stream};

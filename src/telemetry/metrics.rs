@@ -59,6 +59,8 @@ pub const CONNECTIONS: &str = "postseal_connections";
 pub const POLICY_DOWNGRADES: &str = "postseal_policy_downgrades_total";
 /// Gauge: what `/readyz` says, 1 for ready.
 pub const READY: &str = "postseal_ready";
+/// See [`METRICS`].
+pub const ROOT_REACHABLE: &str = "postseal_root_reachable";
 /// Gauge, label `version`: always 1.
 pub const BUILD_INFO: &str = "postseal_build_info";
 
@@ -231,6 +233,12 @@ pub const METRICS: &[Metric] = &[
     metric(CONNECTIONS, Kind::Gauge, &[of("listener", &["socketmap", "http", "dns", "control"])], "open connections"),
     metric(POLICY_DOWNGRADES, Kind::Counter, &[], "answers weaker than the one before for the same next hop"),
     metric(READY, Kind::Gauge, &[], "1 while /readyz says ready, else 0"),
+    metric(
+        ROOT_REACHABLE,
+        Kind::Gauge,
+        &[],
+        "1 where the root could be reached and validated at the last look, else 0",
+    ),
     metric(BUILD_INFO, Kind::Gauge, &[Label { name: "version", values: Values::Version }], "always 1"),
 ];
 

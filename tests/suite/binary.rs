@@ -152,7 +152,7 @@ impl Drop for Daemon {
     }
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(super) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
     let mut response = String::new();

@@ -38,7 +38,7 @@ pub(crate) async fn start() -> (std::net::SocketAddr, oneshot::Sender<()>, tokio
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let (shutdown, stop) = oneshot::channel();
-    let server = tokio::spawn(run(vec![listener], Arc::new(Still), Arc::new(Still), async {
+    let server = tokio::spawn(run(vec![listener], Arc::new(Still), Arc::new(Still), Vec::new(), async {
         let _ = stop.await;
     }));
     (address, shutdown, server)

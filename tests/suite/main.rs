@@ -51,6 +51,7 @@ mod second_opinion;
 mod service_manager;
 mod shared_store;
 mod socketmap_server;
+mod start_and_end;
 mod state_directory;
 mod status_page;
 mod store_crashes;

@@ -98,6 +98,7 @@ async fn every_metric_moves_when_it_should_and_none_names_a_domain() {
         names::CACHE_EVICTIONS,
         names::TRUST_ANCHOR_LAST_REFRESH,
         names::READY,
+        names::ROOT_REACHABLE,
         names::BUILD_INFO,
     ] {
         moves(&daemon, name, None).await;

@@ -88,6 +88,11 @@ first address, whatever the Service's is; a family that a node does not have is 
   {{- end }}
 - name: POSTSEAL_HTTP__LISTEN
   value: {{ include "postseal.addresses" (merge (dict "port" 9642) $all) | quote }}
+{{- if not $sidecar }}
+# Until no Service sends anything here any more.
+- name: POSTSEAL_SHUTDOWN__LINGER
+  value: {{ printf "%vs" .Values.lingerSeconds | quote }}
+{{- end }}
 {{- with .Values.sharedStore.existingSecret }}
 - name: POSTSEAL_STORE__SHARED
   valueFrom:

@@ -27,14 +27,6 @@ spec:
       readinessProbe:
         httpGet: { path: /readyz, port: postseal-http }
         {{- toYaml .Values.readinessProbe | nindent 8 }}
-      {{- /* The sleep action came on by default with 1.30. */}}
-      {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
-      # Until no Service sends anything here any more.
-      lifecycle:
-        preStop:
-          sleep:
-            seconds: 5
-      {{- end }}
       ports:
         - name: socketmap
           containerPort: 8642

@@ -89,15 +89,26 @@ impl Store {
     /// The only error is that another process has the directory: whatever is wrong with the disk or the
     /// files is logged, and the store begins with what can be read.
     pub fn open(state: &Path, clock: Clock) -> Result<(Self, Loaded), LockError> {
+        let lock = Self::lock(state, &clock)?;
+        Ok(Self::open_locked(state, lock, clock))
+    }
+
+    /// Takes the state directory for this process. None where the disk does not let us lock, which is logged: then
+    /// nobody else can use it, either.
+    pub fn lock(state: &Path, clock: &Clock) -> Result<Option<StateLock>, LockError> {
         files::clear(&state.join(lock::LOCK_FILE), false, clock.wall());
-        let lock = match StateLock::take(state) {
-            Ok(lock) => Some(lock),
-            Err(held @ LockError::Held { .. }) => return Err(held),
+        match StateLock::take(state) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(held @ LockError::Held { .. }) => Err(held),
             Err(error @ LockError::Io { .. }) => {
                 tracing::error!(%error, "the state directory cannot be used");
-                None
+                Ok(None)
             }
-        };
+        }
+    }
+
+    /// Reads the store of a state directory that is ours, and starts the writer. Blocks while it reads.
+    pub fn open_locked(state: &Path, lock: Option<StateLock>, clock: Clock) -> (Self, Loaded) {
         let store = state.join(STORE_DIRECTORY);
         settle(&store, clock.wall());
         // A new store has nothing to be read. Making it waits for the disk some thirty times; the writer does that
@@ -126,7 +137,7 @@ impl Store {
             queue.put_back(Batch::default());
         }
         let (blobs, ended) = (Mutex::new(blobs), Mutex::new(ended));
-        Ok((Self { directory, queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded))
+        (Self { directory, queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded)
     }
 
     /// Keeps `bytes` under `name` (at most [`crate::limits::STORE_KEY_BYTES`] less one octets) until it is
