@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
         "http.trusted-sources",
         Kind::List,
         Some("[]"),
-        "addresses and networks that may see and ask what this host may: for a port that Docker publishes on loopback, see below",
+        "addresses and networks that may see and ask what this host may: for a port that Docker publishes on loopback",
     ),
     key(
         "dns.listen",

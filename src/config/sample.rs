@@ -14,6 +14,7 @@ const HEAD: &str = "\
 /// Examples for keys that are unset or empty by default.
 const EXAMPLES: &[(&str, &str)] = &[
     ("state-dir", r#""/var/lib/postseal""#),
+    ("http.trusted-sources", r#"["172.17.0.1"]"#),
     ("dns.listen", r#"["127.0.0.1:53", "[::1]:53"]"#),
     ("resolver.trust-anchors", r#""/etc/postseal/root.key""#),
     ("resolver.root-hints", r#""/etc/postseal/root.hints""#),
@@ -38,6 +39,7 @@ const NOTES: &[(&str, &str)] = &[
         "Better not here, since the service has no privilege to use port 53, but by `systemctl enable --now \
          postseal-dns.socket`. Then 127.0.0.1 has to be the only nameserver in /etc/resolv.conf.",
     ),
+    ("shutdown.linger", "TimeoutStopSec= of postseal.service has to be as much longer."),
 ];
 
 /// The name of the map in the file.
