@@ -57,12 +57,9 @@ impl Growth {
 /// Looks, and gives back. Ends only where the system does not tell the size.
 pub(super) async fn follow(clock: &Clock) {
     let mut growth = Growth::default();
+    // At once, and what is left is where growth begins: what reading the store took has gone, and no burst has come.
+    let mut before = resident_bytes().unwrap_or_default();
     loop {
-        tokio::time::sleep(MEMORY_LOOK_INTERVAL).await;
-        let Some(before) = resident_bytes() else { return };
-        if !growth.is_due(before) {
-            continue;
-        }
         let began = clock.instant();
         // Some ten milliseconds for a hundred mebibytes: not on a thread that answers.
         let done = tokio::task::spawn_blocking(|| (give_back(), resident_bytes())).await;
@@ -70,6 +67,14 @@ pub(super) async fn follow(clock: &Clock) {
         let took = clock.instant().saturating_duration_since(began);
         tracing::debug!(before, after, ?took, "memory given back");
         growth.given_back(before, after);
+        loop {
+            tokio::time::sleep(MEMORY_LOOK_INTERVAL).await;
+            let Some(resident) = resident_bytes() else { return };
+            if growth.is_due(resident) {
+                before = resident;
+                break;
+            }
+        }
     }
 }
 
