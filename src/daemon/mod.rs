@@ -114,6 +114,7 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         () = resolver_check::follow(&config.postfix, &status) => Ok(()),
     };
 
+    let ending = clock.instant();
     notifier.stopping();
     status.set_stopping();
     stop.send_replace(true);
@@ -122,6 +123,9 @@ pub async fn run(sources: Sources, config: Config, log: LogLevelHandle, exporter
         && !matches!(timeout(limits::FLUSH, kept.store.flush()).await, Ok(Ok(())))
     {
         tracing::warn!("the store could not be written to the end");
+    }
+    if let Some(kept) = &parts.kept {
+        kept.store.close_within(limits::END.saturating_sub(clock.instant().duration_since(ending)));
     }
     tracing::info!("stopped");
     ended

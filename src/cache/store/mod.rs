@@ -78,6 +78,8 @@ pub struct Store {
     queue: Queue,
     blobs: Mutex<HashMap<String, Vec<u8>>>,
     ended: Mutex<mpsc::Receiver<()>>,
+    /// How long dropping it waits for the last writes.
+    close_wait: Mutex<Duration>,
     clock: Clock,
     /// When it was last said that the disk does not answer.
     complained: Mutex<Option<Instant>>,
@@ -137,7 +139,15 @@ impl Store {
             queue.put_back(Batch::default());
         }
         let (blobs, ended) = (Mutex::new(blobs), Mutex::new(ended));
-        (Self { directory, queue, blobs, ended, clock, complained: Mutex::new(None) }, loaded)
+        let (complained, close_wait) = (Mutex::new(None), Mutex::new(CLOSE_WAIT));
+        (Self { directory, queue, blobs, ended, close_wait, clock, complained }, loaded)
+    }
+
+    /// Dropping it waits for the last writes no longer than this, nor than it would anyway: the process has to end in time
+    /// though the disk hangs.
+    pub fn close_within(&self, most: Duration) {
+        let mut wait = self.close_wait.lock();
+        *wait = most.min(*wait);
     }
 
     /// Keeps `bytes` under `name` (at most [`crate::limits::STORE_KEY_BYTES`] less one octets) until it is
@@ -212,7 +222,8 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.queue.close();
         // The writer sends nothing; it hangs up when it has ended.
-        let _ = self.ended.lock().recv_timeout(CLOSE_WAIT);
+        let wait = *self.close_wait.lock();
+        let _ = self.ended.lock().recv_timeout(wait);
     }
 }
 

@@ -53,6 +53,27 @@ async fn filled(state: &Path, count: usize) -> Store {
     store
 }
 
+#[test]
+fn a_disk_that_hangs_does_not_hold_the_end_of_the_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // A writer that never comes back from the disk never hangs up.
+    let (_writer, ended) = mpsc::channel();
+    let store = Store {
+        directory: directory.path().to_owned(),
+        queue: Queue::default(),
+        blobs: Mutex::default(),
+        ended: Mutex::new(ended),
+        close_wait: Mutex::new(CLOSE_WAIT),
+        clock: Clock::system(),
+        complained: Mutex::default(),
+    };
+    store.close_within(Duration::from_millis(200));
+    store.close_within(Duration::from_secs(3_600));
+    let begun = std::time::Instant::now();
+    drop(store);
+    assert!(begun.elapsed() < CLOSE_WAIT / 2, "{:?}", begun.elapsed());
+}
+
 /// What a crash at this moment would leave: everything that was written, nothing that was only queued.
 fn crash_copy(state: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a directory");
