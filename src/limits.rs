@@ -96,6 +96,9 @@ pub const PROBES_IN_FLIGHT: usize = 32;
 pub const UPSTREAM_UDP_SOCKETS: usize = 4_096;
 /// Of them towards one address: with answers within 20 ms that is 12,000 questions a second.
 pub const UPSTREAM_UDP_SOCKETS_PER_SERVER: usize = 256;
+/// Of them for one question: a lookup with all that it causes, or all lookups of one policy question. An ordinary one has a
+/// few dozen open at once at most; sixty with silent servers alone leave room for others.
+pub const UPSTREAM_UDP_SOCKETS_PER_QUESTION: usize = 64;
 /// How long an exchange has its socket or connection for itself where places are short; then whoever waits for one gets
 /// that which has gone longest without use. Most servers answer by then, and the question to the others goes out again.
 pub const PLACE_HELD: Duration = Duration::from_millis(150);
@@ -107,6 +110,8 @@ pub const UDP_RECEIVE_BYTES: usize = 4_096;
 pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
 /// Of them towards one address: one is enough, and forwarders may share an address under several names (TLS).
 pub const UPSTREAM_TCP_CONNECTIONS_PER_SERVER: usize = 4;
+/// Of them for one question, see [`UPSTREAM_UDP_SOCKETS_PER_QUESTION`]; most need one or two.
+pub const UPSTREAM_TCP_CONNECTIONS_PER_QUESTION: usize = 16;
 /// Queries under way on one TCP connection (RFC 7766 §6.2.1.1); BIND's servers allow 23 to 1,000.
 pub const QUERIES_PER_TCP_CONNECTION: usize = 64;
 /// How long a TCP connection without queries is kept (RFC 7766 §6.2.3: a few seconds).

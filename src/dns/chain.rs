@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
-use super::{BoxFuture, Failure, Lookup};
+use super::{BoxFuture, Failure, Habit, Lookup};
 use crate::clock::UnixTime;
 
 /// One zone on the way, with what its parent says of its keys and the keys themselves.
@@ -14,6 +14,8 @@ pub struct ZoneStep {
     pub zone: Name,
     /// Addresses of its servers, as far as they are known.
     pub servers: Vec<IpAddr>,
+    /// What was found out of them.
+    pub habits: Vec<(IpAddr, Habit)>,
     /// Whether a trust anchor stands in for the DS RRset.
     pub anchored: bool,
     /// DS records: the parent's, or those of the anchor.

@@ -20,6 +20,39 @@ pub struct Failure {
     pub zone: Option<Name>,
     /// The server that gave the last answer or silence, where there was one.
     pub server: Option<IpAddr>,
+    /// What was found out of that server by then.
+    pub habits: Vec<Habit>,
+}
+
+/// What a server cannot stand in a query, or cannot do, as was found out by asking it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Habit {
+    /// It answers only without cookies (RFC 7873).
+    NoCookies,
+    /// It breaks on questions in mixed case (0x20).
+    NoMixedCase,
+    /// It answers only without EDNS (RFC 6891), and so without signatures.
+    NoEdns,
+    /// It answers over TCP, and to no datagram.
+    TcpAlone,
+}
+
+/// `answers only without cookies`, to follow the server's address.
+impl fmt::Display for Habit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCookies => "answers only without cookies",
+            Self::NoMixedCase => "breaks on mixed-case questions",
+            Self::NoEdns => "answers only without EDNS",
+            Self::TcpAlone => "answers over TCP alone",
+        })
+    }
+}
+
+/// `, which answers only without EDNS and breaks on mixed-case questions`, or nothing, to follow a server's address.
+pub fn which_does(habits: &[impl fmt::Display]) -> String {
+    let words: Vec<String> = habits.iter().map(ToString::to_string).collect();
+    if words.is_empty() { String::new() } else { format!(", which {}", words.join(" and ")) }
 }
 
 /// What went wrong. Retrying soon can help unless it says otherwise.
@@ -88,6 +121,8 @@ pub enum Bogus {
     NoMatchingKey {
         /// Key tags of the DS records (or anchors).
         tags: Vec<u16>,
+        /// Trust anchors were to be matched, and not the parent's DS records.
+        anchored: bool,
     },
     /// Every trust anchor of the zone was revoked by its owner, and no zone above has one (RFC 5011 §5).
     AnchorsRevoked,
@@ -110,7 +145,7 @@ pub enum Bogus {
 impl Failure {
     /// A failure without zone or server.
     pub fn new(name: Name, rtype: RecordType, cause: Cause) -> Self {
-        Self { name, rtype, cause, zone: None, server: None }
+        Self { name, rtype, cause, zone: None, server: None, habits: Vec::new() }
     }
 
     /// Names the zone in which it went wrong, unless one is named already.
@@ -154,7 +189,8 @@ impl Bogus {
             Self::MissingSignature { .. } => "signature missing",
             Self::BadSignature { .. } => "signature wrong",
             Self::NoDnskey => "DNSKEY missing",
-            Self::NoMatchingKey { .. } => "no DNSKEY matches DS",
+            Self::NoMatchingKey { anchored: true, .. } => "no DNSKEY matches trust anchor",
+            Self::NoMatchingKey { anchored: false, .. } => "no DNSKEY matches DS",
             Self::AnchorsRevoked => "trust anchors revoked",
             Self::UnknownKey { .. } => "signature by unknown key",
             Self::DenialNotProven => "denial not proven",
@@ -168,10 +204,11 @@ impl Bogus {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lookup: {}", self.rtype, self.cause)?;
+        let which = which_does(&self.habits);
         match (&self.zone, self.server) {
-            (Some(zone), Some(server)) => write!(f, " (zone {}, server {server})", text(zone)),
+            (Some(zone), Some(server)) => write!(f, " (zone {}, server {server}{which})", text(zone)),
             (Some(zone), None) => write!(f, " (zone {})", text(zone)),
-            (None, Some(server)) => write!(f, " (server {server})"),
+            (None, Some(server)) => write!(f, " (server {server}{which})"),
             (None, None) => Ok(()),
         }
     }
@@ -207,7 +244,10 @@ impl fmt::Display for Bogus {
                 write!(f, "signature wrong over {} {rtype} (key tag {tag})", text(name))
             }
             Self::NoDnskey => f.write_str("DNSKEY missing"),
-            Self::NoMatchingKey { tags } => write!(f, "no DNSKEY matches DS (key tags {tags:?})"),
+            Self::NoMatchingKey { tags, anchored } => {
+                let what = if *anchored { "the trust anchor" } else { "DS" };
+                write!(f, "no DNSKEY matches {what} (key tags {tags:?})")
+            }
             Self::AnchorsRevoked => f.write_str("all trust anchors of the zone are revoked"),
             Self::UnknownKey { tag } => write!(f, "signature by unknown key (key tag {tag})"),
             Self::DenialNotProven => f.write_str("denial not proven"),
@@ -255,6 +295,19 @@ mod tests {
         let expired = Bogus::Expired { at: 1_790_812_800, tag: 7 };
         let failure = Failure::new(name.clone(), RecordType::MX, Cause::Bogus(expired)).in_zone(&name);
         assert_eq!(failure.to_string(), "MX lookup: signature expired 2026-10-01 (key tag 7) (zone example.com)");
+        let name_server = Failure {
+            server: Some(IpAddr::from([192, 0, 2, 1])),
+            habits: vec![Habit::NoEdns, Habit::TcpAlone],
+            ..Failure::new(name.clone(), RecordType::MX, Cause::ServFail).in_zone(&name)
+        };
+        let server = "server 192.0.2.1, which answers only without EDNS and answers over TCP alone";
+        let expected = format!("MX lookup: servers answer with an error, SERVFAIL (zone example.com, {server})");
+        assert_eq!(name_server.to_string(), expected);
+        let tags = vec![7];
+        for (anchored, what) in [(true, "the trust anchor"), (false, "DS")] {
+            let text = Bogus::NoMatchingKey { tags: tags.clone(), anchored }.to_string();
+            assert_eq!(text, format!("no DNSKEY matches {what} (key tags [7])"));
+        }
         for (time, day) in [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (4_102_444_799, "2099-12-31")] {
             assert_eq!(Date(time).to_string(), day);
         }

@@ -96,7 +96,7 @@ mod tests {
             (Bogus::Expired { at: 1, tag: 7 }, 7),
             (Bogus::NotYetValid { from: 1, tag: 7 }, 8),
             (Bogus::NoDnskey, 9),
-            (Bogus::NoMatchingKey { tags: vec![7] }, 9),
+            (Bogus::NoMatchingKey { tags: vec![7], anchored: false }, 9),
             (Bogus::AnchorsRevoked, 9),
             (Bogus::MissingSignature { name: Name::root(), rtype: RecordType::A }, 10),
             (Bogus::DenialNotProven, 12),

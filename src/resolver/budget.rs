@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::transport::QuestionId;
 use crate::clock::Instant;
 use crate::limits;
 
@@ -22,6 +23,8 @@ pub struct Budget {
     hash_blocks: AtomicU32,
     /// The policy question that the lookup is a part of.
     scope: Option<Arc<Scope>>,
+    /// Whose share of sockets and connections it takes.
+    question: QuestionId,
 }
 
 /// The limit that was reached, in words.
@@ -47,12 +50,18 @@ impl Exceeded {
 impl Budget {
     /// That of a lookup for this policy question.
     pub fn within(scope: Option<Arc<Scope>>) -> Self {
-        Self { scope, ..Self::default() }
+        let question = scope.as_ref().map_or_else(QuestionId::default, |scope| scope.question);
+        Self { scope, question, ..Self::default() }
     }
 
-    /// That of another lookup, for the same policy question.
+    /// That of another lookup, for the same policy question and with the same share of sockets.
     pub fn beside(&self) -> Self {
-        Self::within(self.scope.clone())
+        Self { question: self.question, ..Self::within(self.scope.clone()) }
+    }
+
+    /// Whose share of sockets and connections it takes.
+    pub fn question(&self) -> QuestionId {
+        self.question
     }
 
     /// One more packet to an upstream server at `now`.
@@ -117,6 +126,7 @@ fn spend(counter: &AtomicU32, limit: u32, what: &'static str) -> Result<(), Exce
 #[derive(Debug, Default)]
 pub struct Scope {
     packets: AtomicU32,
+    question: QuestionId,
     /// By server; no more of them than packets.
     servers: Mutex<HashMap<IpAddr, Sent>>,
     heard: Notify,

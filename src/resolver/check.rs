@@ -229,6 +229,13 @@ impl Core {
                 other.map_err(|_| reason.unwrap_or(unproven))?
             }
         };
+        // What a zone denies, or shows to be there, it does not delegate: for aliases that lead to it.
+        let denied = (rtype != RecordType::DS && proof.security.is_secure()).then_some((name, proof.ttl));
+        for (own, ttl) in denials.undelegated().chain(denied) {
+            if zone.zone_of(own) && own != zone {
+                self.zones.insert_proven_cut_free(own.clone(), ttl, self.now());
+            }
+        }
         let soa = find_soa(message, zone, name).filter(|soa| verify(soa, keys, now, &context.budget).is_ok());
         let ttl = soa.map_or(NO_SOA_TTL, negative_ttl).min(proof.ttl);
         let records = used(&proof, &message.authority, soa);
@@ -291,7 +298,7 @@ impl Core {
         }
     }
 
-    /// Puts a checked step into the cache.
+    /// Puts a checked step into the cache; within [`Core::if_proven_today`].
     pub fn keep_checked(&self, checked: &Checked, name: &Name, rtype: RecordType) {
         let now = self.now();
         match checked {
@@ -307,7 +314,7 @@ impl Core {
             }
             Checked::Alias { cname, dname, .. } => {
                 if let Some(dname) = dname {
-                    self.keep(dname, &cname.proof, cname.security, cname.ttl);
+                    self.put(dname, &cname.proof, cname.security, cname.ttl);
                 }
                 let known = Known::Positive {
                     set: Arc::clone(&cname.set),
@@ -316,7 +323,7 @@ impl Core {
                 };
                 self.cache.insert(known, cname.security, cname.ttl, now);
             }
-            Checked::TooLong(dname) => self.keep(&dname.set, &dname.proof, dname.security, dname.ttl),
+            Checked::TooLong(dname) => self.put(&dname.set, &dname.proof, dname.security, dname.ttl),
             Checked::Denial { nxdomain, proof, security, ttl } => {
                 let rtype = (!nxdomain).then_some(rtype);
                 self.cache.insert_denial(name, rtype, proof, *security, *ttl, now);

@@ -1,6 +1,6 @@
 //! What all parts of the engine share: settings, network, clock, tables and work under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,12 +36,15 @@ pub(super) struct Core {
     pub zones: Zones,
     pub failures: Failures,
     anchors: RwLock<Arc<HashMap<Name, Trust>>>,
+    /// How often the anchors were replaced; held while something that was proven is kept ([`Core::if_proven_today`]).
+    generation: RwLock<u64>,
     /// What the operator said is not to be validated.
     pub exceptions: Exceptions,
     pub trusts: Trusts,
     /// Descents from a registry zone into a child: one asks, the others wait for the zone cut.
     pub descents: Turns<(Name, Name)>,
-    pub trust_flights: Flights<Name, Result<ZoneTrust, Failure>>,
+    /// By the generation of the anchors, too: nobody waits for keys that others have yet to judge by former ones.
+    pub trust_flights: Flights<(Name, u64), Result<ZoneTrust, Failure>>,
     pub lookups: Flights<(Name, u16, bool), Result<Arc<Resolution>, Failure>>,
     /// Lookups that leave denials unproven.
     pub glances: Flights<(Name, u16), Seen>,
@@ -76,6 +79,8 @@ pub(super) struct Context {
     pub under_way: Vec<Name>,
     /// The client validates for itself (CD).
     pub checking_disabled: bool,
+    /// The generation of the anchors when it began.
+    pub generation: u64,
 }
 
 impl Core {
@@ -96,6 +101,7 @@ impl Core {
             failures: Failures::new(now.instant),
             exceptions: Exceptions::new(&settings.insecure),
             anchors: RwLock::new(Arc::new(group_anchors(&settings.trust_anchors))),
+            generation: RwLock::new(0),
             trusts: trust::table(for_keys),
             descents: Turns::default(),
             trust_flights: Flights::new(),
@@ -124,18 +130,47 @@ impl Core {
         self.cache.bytes() + self.zones.bytes() + self.trusts.weight()
     }
 
-    /// Replaces the trust anchors; if they differ, the chain of trust is built anew.
+    /// Replaces the trust anchors; if they differ, the chain of trust is built anew, and what was judged by an anchor that
+    /// is gone, or without one that has come, is judged again.
     pub fn set_anchors(&self, anchors: &[RrSet]) {
         let anchors = group_anchors(anchors);
-        if *self.anchors() != anchors {
-            *self.anchors.write() = Arc::new(anchors);
-            self.trusts.clear();
+        let again: Vec<Name> = {
+            let mut current = self.anchors.write();
+            if **current == anchors {
+                return;
+            }
+            let names: HashSet<&Name> = current.keys().chain(anchors.keys()).collect();
+            let is_judged_again = |zone: &&Name| match (current.get(*zone), anchors.get(*zone)) {
+                // With one more, what was proven by the others stays proven.
+                (Some(before), Some(now)) => !before.is_part_of(now),
+                (before, now) => before.is_some() || now.is_some(),
+            };
+            let again = names.into_iter().filter(is_judged_again).cloned().collect();
+            *current = Arc::new(anchors);
+            again
+        };
+        // Whatever began before this has no say from here on.
+        let mut generation = self.generation.write();
+        *generation += 1;
+        self.trusts.clear();
+        self.failures.clear_all();
+        if !again.is_empty() {
+            self.cache.forget_within(&again);
+            self.zones.forget_proofs();
         }
     }
 
     /// The trust anchors by zone.
     pub fn anchors(&self) -> Arc<HashMap<Name, Trust>> {
         Arc::clone(&self.anchors.read())
+    }
+
+    /// Keeps what a lookup has proven, unless the anchors were replaced since it began: a revoked key has no say any more.
+    pub fn if_proven_today(&self, context: &Context, keep: impl FnOnce()) {
+        let generation = self.generation.read();
+        if *generation == context.generation {
+            keep();
+        }
     }
 
     /// The deepest zone with a trust anchor at or above `name` and strictly below `zone`; for a DS question
@@ -187,6 +222,7 @@ impl Core {
     /// A lookup for this policy question, from now.
     pub fn context_within(&self, scope: Option<Arc<Scope>>, checking_disabled: bool) -> Context {
         Context {
+            generation: *self.generation.read(),
             budget: Arc::new(Budget::within(scope)),
             deadline: self.clock.instant() + limits::LOOKUP_TIME,
             purpose: Purpose::Answer,
@@ -222,5 +258,6 @@ pub(super) fn failure(
     cause: Cause,
     server: Option<SocketAddr>,
 ) -> Failure {
-    Failure { name: name.clone(), rtype, cause, zone: Some(zone.name.clone()), server: server.map(|at| at.ip()) }
+    let (zone, server) = (Some(zone.name.clone()), server.map(|at| at.ip()));
+    Failure { name: name.clone(), rtype, cause, zone, server, habits: Vec::new() }
 }

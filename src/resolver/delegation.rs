@@ -384,6 +384,11 @@ impl Zones {
         self.proven_no_cuts.insert(name, NoCut { learnt: now, ttl: ttl.clamp(1, limits::MAX_NEGATIVE_TTL) });
     }
 
+    /// Forgets which names were proven to be no delegation.
+    pub fn forget_proofs(&self) {
+        self.proven_no_cuts.clear();
+    }
+
     /// Whether the zone above proved `name` to be no delegation.
     pub fn is_proven_cut_free(&self, name: &Name, now: Stamp) -> bool {
         self.proven_no_cuts

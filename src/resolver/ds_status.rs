@@ -53,7 +53,7 @@ impl Core {
             let mut status = self.signed_status(context, keys, &ds).ok()?;
             if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = &mut status {
                 *ttl = left(*ttl)?;
-                self.keep(&ds, &[], Security::Secure, *ttl);
+                self.keep(context, &ds, &[], Security::Secure, *ttl);
             }
             return Some(status);
         }
@@ -193,7 +193,7 @@ impl Core {
                 None => {
                     let status = self.signed_status(context, keys, ds)?;
                     if let DsStatus::Signed { ttl, .. } | DsStatus::Unsigned { ttl } = status {
-                        self.keep(ds, &[], Security::Secure, ttl);
+                        self.keep(context, ds, &[], Security::Secure, ttl);
                     }
                     Ok(status)
                 }

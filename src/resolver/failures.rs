@@ -102,6 +102,11 @@ impl Failures {
         self.failed.remove(&(name.clone(), u16::from(rtype)));
     }
 
+    /// Forgets all failures.
+    pub fn clear_all(&self) {
+        self.failed.clear();
+    }
+
     /// A server of `zone` has answered.
     pub fn heard(&self, zone: &Name, now: Instant) {
         if self.millis(now) < self.silence_until.load(Ordering::Relaxed) {

@@ -101,6 +101,10 @@ impl Engine {
             Some(failure) => failure.server.into_iter().collect(),
             None => self.core.at_hand(zone).iter().map(|server| server.ip()).collect(),
         };
+        let habits = |server: &IpAddr| {
+            let server = *server;
+            self.core.exchanger.habits(server).into_iter().map(move |habit| (server, habit))
+        };
         let trust = match known {
             Some(failure) => Err(failure),
             None => timeout_at(until, self.core.trust_of(context, zone)).await.unwrap_or_else(|_| Err(late())),
@@ -123,6 +127,7 @@ impl Engine {
         let keys = shown.as_deref().and_then(|found| records(found));
         ZoneStep {
             zone: apex.clone(),
+            habits: servers.iter().flat_map(habits).take(limits::EXPLAIN_RECORDS).collect(),
             servers,
             anchored,
             ds: ds_records(&named),

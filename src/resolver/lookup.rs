@@ -139,13 +139,14 @@ impl Core {
         }
         match self.fetch_and_check(context, &name, rtype, early).await {
             Ok(checked) => {
-                self.keep_checked(&checked, &name, rtype);
+                self.if_proven_today(context, || self.keep_checked(&checked, &name, rtype));
                 self.failures.clear(&name, rtype);
                 Ok(resolution.push_checked(checked))
             }
             Err((failure, heard)) => {
                 // The failing part may be a zone's keys; to the caller it is this question that failed.
-                let failure = Failure { name: name.clone(), rtype, ..failure };
+                let habits = failure.server.map(|server| self.exchanger.habits(server)).unwrap_or_default();
+                let failure = Failure { name: name.clone(), rtype, habits, ..failure };
                 if let Some(heard) = heard.as_ref().filter(|_| failure.is_bogus()) {
                     // The address that it came from may have been forged: found out anew, it heals at once.
                     self.zones.forget_reached(&heard.zone);
@@ -153,7 +154,7 @@ impl Core {
                 match heard {
                     Some(heard) if context.checking_disabled => Ok(resolution.push_unchecked(&heard, &name, failure)),
                     _ => {
-                        self.failures.insert(failure.clone(), self.now());
+                        self.if_proven_today(context, || self.failures.insert(failure.clone(), self.now()));
                         Err(failure)
                     }
                 }
@@ -225,7 +226,7 @@ impl Core {
             let heard = self.ask_zone(context, zone, name, rtype, &excluded).await?;
             match self.check(context, &heard, name, rtype).await {
                 Ok(checked) => {
-                    self.keep_checked(&checked, name, rtype);
+                    self.if_proven_today(context, || self.keep_checked(&checked, name, rtype));
                     return Ok(heard);
                 }
                 Err(failure) if failure.is_bogus() && excluded.len() < limits::BOGUS_RETRIES => {

@@ -41,6 +41,11 @@ impl Packed {
         rest.first() == Some(&0)
     }
 
+    /// Whether they are about `zone` or a name below it.
+    pub fn is_within(&self, zone: &Name) -> bool {
+        read_name(&self.0).is_ok_and(|(about, _)| zone.zone_of(&about))
+    }
+
     /// The RRsets.
     #[allow(clippy::expect_used, reason = "`new` is all that makes one, and `Reader` reads what `Writer` writes")]
     pub fn sets(&self) -> impl Iterator<Item = RrSet> {

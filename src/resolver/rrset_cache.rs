@@ -249,6 +249,13 @@ impl RrsetCache {
         }
     }
 
+    /// Forgets everything about these zones and the names below them.
+    pub fn forget_within(&self, zones: &[Name]) {
+        let is_outside = |entry: &Entry| !zones.iter().any(|zone| entry.sets.is_within(zone));
+        self.once.retain(|_, entry| is_outside(entry));
+        self.again.retain(|_, entry| is_outside(entry));
+    }
+
     /// Octets held, as weighed.
     pub fn bytes(&self) -> u64 {
         self.once.weight() + self.again.weight()

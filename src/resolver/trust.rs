@@ -122,7 +122,7 @@ impl Core {
         if let Some(trust) = self.known_trust(&zone.name) {
             return Ok(trust);
         }
-        let is_joined = self.trust_flights.under_way(&zone.name).is_some();
+        let is_joined = self.trust_flights.under_way(&(zone.name.clone(), context.generation)).is_some();
         if is_joined {
             // Its last packet may be long lost, and the network back.
             self.exchanger.send_again(&zone.name, RecordType::DNSKEY, &context.budget);
@@ -142,22 +142,22 @@ impl Core {
         zone: &Arc<Zone>,
     ) -> impl Future<Output = Result<ZoneTrust, Failure>> + Send + use<> {
         let aborted = Err(failure(zone, &zone.name, RecordType::DNSKEY, Cause::Overloaded, None));
-        self.trust_flights.join(zone.name.clone(), aborted, || {
+        self.trust_flights.join((zone.name.clone(), context.generation), aborted, || {
             let (core, zone) = (Arc::clone(self), Arc::clone(zone));
             // Many wait for a zone's keys, so whoever asks first does not decide what they may cost, nor for how long
             // they are waited for; what they send counts for the policy question that it is sent for.
-            let context = self.context_beside(context);
+            let context = Context { generation: context.generation, ..self.context_beside(context) };
             async move {
                 if let Some(failure) = core.failures.get(&zone.name, RecordType::DNSKEY, core.now()) {
                     return Err(failure);
                 }
-                match core.clone().establish(context, Arc::clone(&zone)).await {
+                match core.clone().establish(context.clone(), Arc::clone(&zone)).await {
                     Ok((trust, ttl)) => {
                         let now = core.now();
                         // No longer than the delegation that led here, but for the lookups that wait.
                         let ttl = core.zones.ttl_within(&zone, ttl.min(limits::MAX_TTL), now).max(MIN_TRUST_LIFE);
                         let entry = TrustEntry { trust: trust.clone(), learnt: now, ttl };
-                        core.trusts.insert(zone.name.clone(), entry);
+                        core.if_proven_today(&context, || core.trusts.insert(zone.name.clone(), entry));
                         core.failures.clear(&zone.name, RecordType::DNSKEY);
                         Ok(trust)
                     }
@@ -169,7 +169,7 @@ impl Core {
                     Err(failure) if failure.rtype == RecordType::DNSKEY && failure.name != zone.name => Err(failure),
                     Err(failure) => {
                         let of_zone = Failure { name: zone.name.clone(), rtype: RecordType::DNSKEY, ..failure.clone() };
-                        core.failures.insert(of_zone, core.now());
+                        core.if_proven_today(&context, || core.failures.insert(of_zone, core.now()));
                         Err(failure)
                     }
                 }
@@ -193,7 +193,7 @@ impl Core {
                 }
                 // Anchors we cannot use make a zone insecure only where no algorithm of theirs is known
                 // (RFC 4035 §5.2).
-                return self.keys_of(&context, &zone, anchor, None).await;
+                return self.keys_of(&context, &zone, anchor, None).await.map_err(of_anchor);
             }
             let Some(parent) = zone.parent.clone() else { return self.trust_of_forward(&context, &zone).await };
             if let Some(failure) = self.failures.get(&parent.name, RecordType::DNSKEY, self.now()) {
@@ -315,7 +315,7 @@ impl Core {
             };
             match verdict {
                 Ok((ZoneKeys::Secure { keys, ttl }, set)) => {
-                    self.keep(set, &[], Security::Secure, ttl);
+                    self.keep(context, set, &[], Security::Secure, ttl);
                     return Ok((ZoneTrust::Secure(Arc::new(keys)), ttl));
                 }
                 Ok((ZoneKeys::Insecure, _)) => return Ok((ZoneTrust::Insecure, limits::MAX_TTL)),
@@ -368,18 +368,31 @@ impl Core {
         if !self.anchors().contains_key(&root.name) || self.exception(&root.name, RecordType::DNSKEY).is_some() {
             return self.ask_zone(&context, &root, &root.name, RecordType::NS, &[]).await.map(drop);
         }
-        let (trust, ttl) = Arc::clone(self).establish(context, Arc::clone(&root)).await?;
+        let (trust, ttl) = Arc::clone(self).establish(context.clone(), Arc::clone(&root)).await?;
         let entry = TrustEntry { trust, learnt: self.now(), ttl: ttl.min(limits::MAX_TTL) };
-        self.trusts.insert(root.name.clone(), entry);
+        self.if_proven_today(&context, || self.trusts.insert(root.name.clone(), entry));
         self.failures.clear(&root.name, RecordType::DNSKEY);
         Ok(())
     }
 
     /// Puts a verified RRset into the cache.
-    pub fn keep(&self, set: &RrSet, proof: &[RrSet], security: Security, ttl: u32) {
+    pub fn keep(&self, context: &Context, set: &RrSet, proof: &[RrSet], security: Security, ttl: u32) {
+        self.if_proven_today(context, || self.put(set, proof, security, ttl));
+    }
+
+    /// See [`Core::keep`].
+    pub fn put(&self, set: &RrSet, proof: &[RrSet], security: Security, ttl: u32) {
         let known = Known::Positive { set: Arc::new(set.clone()), proof: proof.into(), dname: None };
         self.cache.insert(known, security, ttl, self.now());
     }
+}
+
+/// The same, where a trust anchor of the zone and no DS was to be matched.
+fn of_anchor(mut failure: Failure) -> Failure {
+    if let Cause::Bogus(Bogus::NoMatchingKey { anchored, .. }) = &mut failure.cause {
+        *anchored = true;
+    }
+    failure
 }
 
 /// Whether a lookup failed for its own limits, not for anything the zone did.

@@ -23,12 +23,12 @@ fn world() -> Vec<Zone> {
     ]
 }
 
-fn has_capitals(question: &Question) -> bool {
+pub fn has_capitals(question: &Question) -> bool {
     question.name.to_string().chars().any(|c| c.is_ascii_uppercase())
 }
 
 /// The header of an answer with this code and the question, and nothing else.
-fn code(octets: &[u8], code: u8, with_question: bool) -> Vec<u8> {
+pub fn code(octets: &[u8], code: u8, with_question: bool) -> Vec<u8> {
     let mut short = octets.to_vec();
     let mut end = 12;
     while short[end] != 0 {

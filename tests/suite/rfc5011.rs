@@ -1,15 +1,20 @@
 //! Trust anchors through roll-overs (RFC 5011): every state and timer of §4, on a pretend calendar.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::{Name, RData, RecordType};
 use postseal::dns::{Bogus, Cause};
 use postseal::resolver::anchors::refresh::{Keep, Keeper};
 use postseal::resolver::anchors::rfc5011::{Anchors, Observed, State};
+use postseal::resolver::message::Rcode;
 use postseal::resolver::rrset::{RrSet, Rrsig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::dns_service::{query, serve, udp};
+use crate::support::fault::{Fault, On};
 use crate::support::key::{KSK, ZSK, ZoneKey, dnskey_set};
 use crate::support::lab::{Lab, ROUND_TRIP, anchor, hickory, verdict};
 use crate::support::memory::MemoryNetwork;
@@ -286,52 +291,170 @@ impl Keep for Forgetful {
     fn save(&self, _: &str, _: &[u8]) {}
 }
 
+/// `island.org`, with an anchor of its own, and perhaps one for the root; what the parent says of it; what comes of it once its
+/// own anchor is revoked.
+const ISLANDS: [(bool, Delegation, &str); 5] = [
+    (true, Delegation::Secure, "secure 1"),
+    (true, Delegation::Insecure, "insecure 1"),
+    (true, Delegation::WrongDigest, "bogus"),
+    (false, Delegation::Secure, "bogus"),
+    (false, Delegation::Insecure, "bogus"),
+];
+
+fn island_zones(delegation: &Delegation) -> Vec<Zone> {
+    let mail = "mx A 192.0.2.1\nmx2 A 192.0.2.2";
+    let island =
+        Zone::new("island.org").keys([KSK, KSK, ZSK].map(|flags| ZoneKey::new(15, flags)).into()).records(mail);
+    vec![Zone::new(".").signed(13), Zone::new("org").signed(13), island.delegation(delegation.clone())]
+}
+
+/// Lets the island's owner revoke the key that is its anchor; the other one has a DS, too, and is no anchor.
+async fn revoke_island(lab: &Lab, superior: bool, row: &str) {
+    let above = superior.then(|| anchor(&lab.world, "."));
+    let mut own = anchor(&lab.world, "island.org");
+    own.rdatas.truncate(1);
+    let anchors: Vec<RrSet> = above.into_iter().chain([own]).collect();
+    let keeper = Keeper::new(lab.engine.clone(), &anchors, Arc::new(Forgetful), lab.clock.clone());
+    assert_eq!(lab.verdict("mx.island.org", RecordType::A).await, "secure 1", "{row}, before");
+    lab.world.change("island.org", |zone| {
+        revoke(&mut zone.keys[0]);
+        let apex = zone.name.clone();
+        zone.remove(&apex, rtype::DNSKEY);
+    });
+    keeper.refresh(&hickory("island.org")).await;
+    if superior {
+        keeper.refresh(&hickory(".")).await;
+    }
+    let stands: Vec<State> = keeper.status().iter().filter(|key| key.zone != ".").map(|key| key.state).collect();
+    assert_eq!(stands, [State::Revoked], "{row}");
+}
+
 /// RFC 5011 §5: a trust point without anchors counts as never configured, where there is one above it.
 #[tokio::test(start_paused = true)]
 async fn an_island_whose_anchors_are_all_revoked_is_judged_by_the_anchor_above_and_fails_only_without_one() {
-    let mail = "mx A 192.0.2.1\nmx2 A 192.0.2.2";
-    for (superior, delegation, expected) in [
-        (true, Delegation::Secure, "secure 1"),
-        (true, Delegation::Insecure, "insecure 1"),
-        (true, Delegation::WrongDigest, "bogus"),
-        (false, Delegation::Secure, "bogus"),
-        (false, Delegation::Insecure, "bogus"),
-    ] {
-        let island =
-            Zone::new("island.org").keys([KSK, KSK, ZSK].map(|flags| ZoneKey::new(15, flags)).into()).records(mail);
-        let zones = vec![Zone::new(".").signed(13), Zone::new("org").signed(13), island.delegation(delegation.clone())];
+    for (superior, delegation, expected) in ISLANDS {
         let lab = Lab::in_memory_with(
-            zones,
+            island_zones(&delegation),
             |world| MemoryNetwork::new(world, ROUND_TRIP),
-            |settings| {
-                settings.trust_anchors.clear();
-            },
+            |settings| settings.trust_anchors.clear(),
         );
-        let above = superior.then(|| anchor(&lab.world, "."));
-        let mut own = anchor(&lab.world, "island.org");
-        own.rdatas.truncate(1);
-        let anchors: Vec<RrSet> = above.into_iter().chain([own]).collect();
-        let keeper = Keeper::new(lab.engine.clone(), &anchors, Arc::new(Forgetful), lab.clock.clone());
         let row = format!("anchor above: {superior}, {delegation:?}");
-        assert_eq!(lab.verdict("mx.island.org", RecordType::A).await, "secure 1", "{row}, before");
-        // Its owner revokes the key that is the anchor; the other one has a DS, too, and is no anchor.
-        lab.world.change("island.org", |zone| {
-            revoke(&mut zone.keys[0]);
-            let apex = zone.name.clone();
-            zone.remove(&apex, rtype::DNSKEY);
-        });
-        keeper.refresh(&hickory("island.org")).await;
-        if superior {
-            keeper.refresh(&hickory(".")).await;
-        }
-        let stands: Vec<State> = keeper.status().iter().filter(|key| key.zone != ".").map(|key| key.state).collect();
-        assert_eq!(stands, [State::Revoked], "{row}");
-        let outcome = lab.lookup("mx2.island.org", RecordType::A).await;
-        assert_eq!(verdict(&outcome), expected, "{row}");
-        if !superior {
-            let failure = outcome.unwrap_err();
-            assert_eq!(failure.cause, Cause::Bogus(Bogus::AnchorsRevoked), "{row}");
-            assert_eq!(failure.zone, Some(hickory("island.org")), "{row}");
+        revoke_island(&lab, superior, &row).await;
+        // What the revoked key had proven is judged again as well.
+        for name in ["mx2.island.org", "mx.island.org"] {
+            let outcome = lab.lookup(name, RecordType::A).await;
+            assert_eq!(verdict(&outcome), expected, "{row}, {name}");
+            if !superior {
+                let failure = outcome.unwrap_err();
+                assert_eq!(failure.cause, Cause::Bogus(Bogus::AnchorsRevoked), "{row}");
+                assert_eq!(failure.zone, Some(hickory("island.org")), "{row}");
+            }
         }
     }
+}
+
+/// The reason that a client of the DNS service gets (RFC 8914) names the zone, and the keys that its parent wants.
+#[tokio::test]
+async fn a_client_learns_which_zone_has_no_anchor_left_and_which_key_its_parent_wants() {
+    for (superior, delegation, expected) in ISLANDS {
+        let lab = Lab::on_sockets(island_zones(&delegation)).await;
+        let row = format!("anchor above: {superior}, {delegation:?}");
+        revoke_island(&lab, superior, &row).await;
+        let wanted: Vec<u16> = lab.lookup("island.org", RecordType::DS).await.map_or_else(
+            |_| Vec::new(),
+            |answer| answer.records().iter().map(|ds| u16::from_be_bytes(ds_head(ds))).collect(),
+        );
+        let service = serve(&lab).await;
+        for name in ["mx.island.org", "mx2.island.org", "none.island.org"] {
+            let answer = udp(service, &query(name, RecordType::A, 0)).await;
+            if expected != "bogus" {
+                assert_ne!(answer.rcode, Rcode::ServFail, "{row}, {name}");
+                assert_eq!(answer.authentic, expected.starts_with("secure"), "{row}, {name}");
+                continue;
+            }
+            assert_eq!(answer.rcode, Rcode::ServFail, "{row}, {name}");
+            let reason = answer.edns.as_ref().unwrap().option(15).unwrap();
+            let text = String::from_utf8_lossy(&reason[2..]);
+            assert_eq!(reason[..2], [0, 9], "DNSKEY missing: {row}, {name}: {text}");
+            if superior {
+                let mut tags = wanted.clone();
+                tags.sort_unstable();
+                tags.dedup();
+                assert!(text.contains(&format!("no DNSKEY matches DS (key tags {tags:?})")), "{row}, {name}: {text}");
+                assert!(text.contains("(zone island.org, server 127."), "{row}, {name}: {text}");
+            } else {
+                let expected = "A lookup: all trust anchors of the zone are revoked (zone island.org)";
+                assert_eq!(text, expected, "{row}, {name}");
+            }
+        }
+    }
+}
+
+/// The key tag that a DS record names.
+fn ds_head(ds: &RData) -> [u8; 2] {
+    match ds {
+        RData::DNSSEC(DNSSECRData::DS(ds)) => ds.key_tag().to_be_bytes(),
+        RData::Unknown { rdata, .. } => *rdata.anything.first_chunk().expect("a key tag"),
+        other => panic!("no DS: {other:?}"),
+    }
+}
+
+/// A key that is the anchor, and another one at the zone: the reason says that it is the anchor that is not matched.
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_no_longer_has_the_key_of_its_anchor_fails_with_a_word_of_the_anchor() {
+    let lab = Lab::in_memory(island_zones(&Delegation::Secure));
+    let mut own = anchor(&lab.world, "island.org");
+    own.rdatas.truncate(1);
+    let tag = u16::from_be_bytes([own.rdatas[0][0], own.rdatas[0][1]]);
+    lab.engine.set_trust_anchors(&[anchor(&lab.world, "."), own]);
+    lab.world.change("island.org", |zone| {
+        zone.keys.remove(0);
+        let apex = zone.name.clone();
+        zone.remove(&apex, rtype::DNSKEY);
+    });
+    let failure = lab.lookup("mx.island.org", RecordType::A).await.unwrap_err().to_string();
+    assert!(failure.contains(&format!("no DNSKEY matches the trust anchor (key tags [{tag}])")), "{failure}");
+}
+
+/// The zones that an anchor is for are judged again when it goes or comes; nobody else's.
+#[tokio::test(start_paused = true)]
+async fn what_was_proven_by_an_anchor_that_is_gone_is_judged_again_and_nothing_else() {
+    let mut zones = island_zones(&Delegation::Insecure);
+    zones.push(Zone::new("other.org").signed(13).records("mx A 192.0.2.3"));
+    let lab = Lab::in_memory(zones);
+    let (root, island) = (anchor(&lab.world, "."), anchor(&lab.world, "island.org"));
+    let mut one = island.clone();
+    one.rdatas.truncate(1);
+    let all = async |expected: &str| {
+        let other = lab.verdict("mx.other.org", RecordType::A).await;
+        assert_eq!(
+            (other.as_str(), lab.verdict("mx.island.org", RecordType::A).await.as_str()),
+            ("secure 1", expected)
+        );
+        assert_eq!(lab.verdict("none.island.org", RecordType::A).await, expected.replace('1', "nxdomain"));
+    };
+    lab.engine.set_trust_anchors(&[root.clone(), island.clone()]);
+    all("secure 1").await;
+    lab.world.take_asked();
+    // One anchor more proves nothing less.
+    let mut more = root.clone();
+    more.rdatas.push(vec![0, 1, 8, 2].into_iter().chain([7; 32]).collect());
+    lab.engine.set_trust_anchors(&[more, island.clone()]);
+    all("secure 1").await;
+    assert_eq!(lab.world.take_asked(), [], "all is known");
+    lab.engine.set_trust_anchors(&[root.clone()]);
+    all("insecure 1").await;
+    lab.engine.set_trust_anchors(&[root.clone(), one.clone()]);
+    all("secure 1").await;
+    // While a lookup is under way that began with the anchor.
+    lab.engine.set_trust_anchors(&[root.clone(), island]);
+    lab.world.inject(On::name("mx2.island.org"), Fault::Late(Duration::from_millis(300)));
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        lab.engine.set_trust_anchors(&[root]);
+    };
+    let (_, ()) = tokio::join!(lab.lookup("mx2.island.org", RecordType::A), late);
+    lab.world.heal();
+    assert_eq!(lab.verdict("mx2.island.org", RecordType::A).await, "insecure 1");
+    all("insecure 1").await;
 }

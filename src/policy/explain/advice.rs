@@ -317,7 +317,11 @@ fn bogus_remedy(bogus: &Bogus, failure: &Failure, zone: &str) -> String {
             format!("{zone} has to be signed again: its data was changed after signing, or on the way")
         }
         Bogus::NoDnskey => format!("{zone} has to publish its DNSKEY records, or have its DS records removed"),
-        Bogus::NoMatchingKey { .. } => {
+        Bogus::NoMatchingKey { anchored: true, .. } => format!(
+            "the trust anchor of {zone} in resolver.trust-anchors has to name keys that sign its DNSKEY records, or \
+             {zone} to sign with those"
+        ),
+        Bogus::NoMatchingKey { anchored: false, .. } => {
             format!("the DS records of {zone} have to be those of keys that sign its DNSKEY records")
         }
         Bogus::AnchorsRevoked => format!(

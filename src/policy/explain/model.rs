@@ -178,6 +178,9 @@ pub struct FailureSection {
     pub zone: Option<String>,
     /// The server that gave the last answer, or silence.
     pub server: Option<String>,
+    /// What that server cannot stand in a query, or cannot do, in words.
+    #[serde(default)]
+    pub habits: Vec<String>,
 }
 
 /// The MX lookup.
@@ -301,6 +304,9 @@ pub struct ZoneSection {
     pub signed_until: Option<String>,
     /// Addresses of its servers.
     pub servers: Vec<String>,
+    /// What these servers cannot stand in a query, or cannot do: address and words.
+    #[serde(default)]
+    pub habits: Vec<String>,
 }
 
 /// What a zone comes to.

@@ -10,7 +10,7 @@ use super::recorder::Outcome;
 use crate::cache::entry::{HeldPolicy, RecordOutcome};
 use crate::cache::{Snapshot, StsState};
 use crate::clock::{Stamp, whole_seconds};
-use crate::dns::{Answer, Date, Failure, Found, Insecurity, StepTrust, ZoneStep, text};
+use crate::dns::{Answer, Date, Failure, Found, Insecurity, StepTrust, ZoneStep, text, which_does};
 use crate::limits::EXPLAIN_RECORDS;
 use crate::policy::dane::tlsa;
 
@@ -73,6 +73,7 @@ pub(super) fn failure(error: &Failure) -> FailureSection {
         rrset: format!("{} {}", text(&error.name), error.rtype),
         zone: error.zone.as_ref().map(text),
         server: error.server.map(|server| server.to_string()),
+        habits: error.habits.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -131,6 +132,7 @@ pub(super) fn zone(step: &ZoneStep) -> ZoneSection {
             .collect(),
         signed_until: step.signed_until.map(|at| Date(at).to_string()),
         servers: step.servers.iter().map(ToString::to_string).collect(),
+        habits: step.habits.iter().map(|(server, habit)| format!("{server} {habit}")).collect(),
     }
 }
 
@@ -142,10 +144,11 @@ pub(super) fn sentence(error: &Failure) -> String {
 impl std::fmt::Display for FailureSection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.rrset, self.cause)?;
+        let which = which_does(&self.habits);
         match (&self.zone, &self.server) {
-            (Some(zone), Some(server)) => write!(f, " (zone {zone}, server {server})"),
+            (Some(zone), Some(server)) => write!(f, " (zone {zone}, server {server}{which})"),
             (Some(zone), None) => write!(f, " (zone {zone})"),
-            (None, Some(server)) => write!(f, " (server {server})"),
+            (None, Some(server)) => write!(f, " (server {server}{which})"),
             (None, None) => Ok(()),
         }
     }

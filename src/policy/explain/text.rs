@@ -211,6 +211,9 @@ fn zone(zone: &ZoneSection) -> Node {
     if zone.state == ZoneState::Broken && !zone.servers.is_empty() {
         node.push(Node::plain(format!("servers: {}", zone.servers.join(", "))));
     }
+    for habit in &zone.habits {
+        node.push(Node::plain(habit));
+    }
     node
 }
 

@@ -206,9 +206,9 @@ impl Attempt {
             }
             false
         };
-        let sent = self.shared.clock.instant();
+        let (sent, question) = (self.shared.clock.instant(), self.budget.question());
         let mut by_datagram =
-            self.shared.network.udp(self.server, query, &accept, &self.line.again, limits::DATAGRAM_PATIENCE);
+            self.shared.network.udp(self.server, question, query, &accept, &self.line.again, limits::DATAGRAM_PATIENCE);
         let outcome = tokio::select! {
             biased;
             outcome = &mut by_datagram => outcome,
@@ -221,8 +221,8 @@ impl Attempt {
             }
         };
         outcome.map_err(Ended::Silent)?;
-        let round_trip = self.shared.clock.instant().saturating_duration_since(sent);
-        self.shared.table.lock().answered(self.server, Some(round_trip));
+        let now = self.shared.clock.instant();
+        self.shared.table.lock().answered(self.server, Some(now.saturating_duration_since(sent)), now);
         self.budget.answered(self.server.ip());
         let message = taken.lock().take().ok_or(Ended::Malformed)?;
         self.learn(&message);
@@ -289,20 +289,20 @@ impl Attempt {
     async fn stream(&self, query: &[u8]) -> Result<Arc<Message>, Ended> {
         // Nobody off the path can answer here, so the case of the question matters no more.
         let accept = |octets: &[u8]| fit(query, octets) != Fit::Foreign;
-        let patience = limits::TCP_PATIENCE;
+        let (patience, question) = (limits::TCP_PATIENCE, self.budget.question());
         self.line.by_datagram.store(false, Ordering::Relaxed);
         let octets = match &self.ask.tls {
             Some(name) => {
                 self.charge("tls").await?;
-                self.shared.network.tls(self.server, name, query, &accept, patience).await
+                self.shared.network.tls((self.server, question), name, query, &accept, patience).await
             }
             None => {
                 self.charge("tcp").await?;
-                self.shared.network.tcp(self.server, query, &accept, patience).await
+                self.shared.network.tcp(self.server, question, query, &accept, patience).await
             }
         };
         let message = Message::parse(&octets.map_err(Ended::Disconnected)?).map_err(|_| Ended::Malformed)?;
-        self.shared.table.lock().answered(self.server, None);
+        self.shared.table.lock().answered(self.server, None, self.shared.clock.instant());
         self.budget.answered(self.server.ip());
         self.learn(&message);
         Ok(Arc::new(message))

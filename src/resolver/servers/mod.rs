@@ -27,7 +27,7 @@ use super::message::Message;
 use super::settings::Settings;
 use super::transport::Network;
 use crate::clock::{Clock, Instant};
-use crate::dns::{Bogus, Cause};
+use crate::dns::{Bogus, Cause, Habit};
 use crate::limits;
 
 /// A question to the servers of a zone.
@@ -145,6 +145,11 @@ impl Exchanger {
     /// The address with the port that authoritative servers listen on.
     pub fn address(&self, ip: IpAddr) -> SocketAddr {
         SocketAddr::new(ip, self.shared.settings.upstream_port)
+    }
+
+    /// What was found out of a server's ways so far.
+    pub fn habits(&self, ip: IpAddr) -> Vec<Habit> {
+        self.shared.table.lock().habits(self.address(ip), self.shared.clock.instant())
     }
 
     /// Asks the servers of `zone` until `judge` accepts an answer: best first, hedged, bounded by `deadline`.

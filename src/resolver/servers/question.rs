@@ -326,6 +326,10 @@ impl Question<'_> {
             // Our places are short: that says nothing of the server.
             Ended::Silent(NetError::NoSocket) | Ended::Disconnected(NetError::NoSocket) => {
                 progress.no_socket = true;
+                if !is_own {
+                    // Somebody else's question ran out of its share: ours may not have.
+                    progress.due = now;
+                }
                 return None;
             }
             Ended::Silent(error) | Ended::Disconnected(error) => Fault::Connection(error),

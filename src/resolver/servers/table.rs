@@ -10,6 +10,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 
 use crate::clock::Instant;
+use crate::dns::Habit;
 use crate::limits;
 
 /// What asking a server that nothing is known of is expected to cost.
@@ -29,8 +30,12 @@ const LAME_COST: Duration = Duration::from_secs(20);
 const SILENCES_TO_DOUBT: u32 = 3;
 /// Silences in a row after which a server is not worth a full round of tries.
 const SILENCES_TO_GIVE_UP: u32 = 16;
-/// Silences in a row, over all its servers, after which a family that has worked before counts as dead.
+/// Silences in a row, over all its servers, after which a family that has worked before counts as dead; and how long they
+/// must have lasted, without an answer from any server of the family, while the other one answers. Strangers' servers may be
+/// silent as they please: what answers is never second choice for that.
 const SILENCES_TO_DOUBT_FAMILY: u32 = 12;
+/// See [`SILENCES_TO_DOUBT_FAMILY`].
+const FAMILY_SILENT_FOR: Duration = Duration::from_secs(10);
 /// First and longest time for which a silent server is not probed.
 const SILENT_FOR: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
 /// First and longest time for which a dead family is not tried.
@@ -182,8 +187,36 @@ struct Silence {
 
 #[derive(Debug, Default)]
 struct Family {
-    worked: bool,
+    /// When any of its servers answered last.
+    heard: Option<Instant>,
+    /// When the first of the silences since then was noted.
+    silent_since: Option<Instant>,
     silence: Silence,
+}
+
+impl Family {
+    fn worked(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    fn answered(&mut self, now: Instant) {
+        *self = Self { heard: Some(now), ..Self::default() };
+    }
+
+    /// One of its servers did not answer, or could not be reached; `other` is when the other family was heard last. A
+    /// family that never worked is doubted at once.
+    fn failed(&mut self, other: Option<Instant>, now: Instant) {
+        let since = *self.silent_since.get_or_insert(now);
+        let has_lasted = now.saturating_duration_since(since) >= FAMILY_SILENT_FOR;
+        // With the other one silent as well it may be the network.
+        let is_it = has_lasted && other.is_some_and(|heard| heard >= since);
+        let doubt = match self.heard {
+            None => 1,
+            Some(_) if is_it => SILENCES_TO_DOUBT_FAMILY,
+            Some(_) => u32::MAX,
+        };
+        self.silence.note(doubt, FAMILY_DEAD_FOR, now);
+    }
 }
 
 impl RoundTrip {
@@ -257,7 +290,7 @@ impl Table {
         let mut cost = match entry.and_then(|entry| entry.round_trip) {
             _ if silent => SILENT_COST,
             Some(round_trip) => known_cost(round_trip.smoothed),
-            None if family.worked => UNKNOWN_COST,
+            None if family.worked() => UNKNOWN_COST,
             None => UNKNOWN_COST + if server.is_ipv6() { UNPROVEN_FAMILY_COST } else { Duration::ZERO },
         };
         if family.silence.lasts(now) {
@@ -328,6 +361,19 @@ impl Table {
         }
     }
 
+    /// What was found out of the server's ways.
+    pub fn habits(&self, server: SocketAddr, now: Instant) -> Vec<Habit> {
+        let Some(entry) = self.servers.get(&server) else { return Vec::new() };
+        let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let known = [
+            (Habit::NoEdns, lasts(entry.no_edns_until)),
+            (Habit::NoCookies, lasts(entry.no_cookie_until) || entry.broken_by_cookies > 0),
+            (Habit::NoMixedCase, lasts(entry.no_mixed_case_until) || entry.broken_by_case > 0),
+            (Habit::TcpAlone, lasts(entry.by_stream_until)),
+        ];
+        known.into_iter().filter_map(|(habit, known)| known.then_some(habit)).collect()
+    }
+
     /// Whether this is the client cookie that the server gets from us.
     pub fn is_our_cookie(&self, server: SocketAddr, client: [u8; 8]) -> bool {
         self.servers.get(&server).is_some_and(|entry| entry.client_cookie == client)
@@ -341,10 +387,8 @@ impl Table {
     }
 
     /// A message came, after `round_trip` where that can be told (UDP).
-    pub fn answered(&mut self, server: SocketAddr, round_trip: Option<Duration>) {
-        let family = self.family_mut(server);
-        family.worked = true;
-        family.silence = Silence::default();
+    pub fn answered(&mut self, server: SocketAddr, round_trip: Option<Duration>, now: Instant) {
+        self.families(server).0.answered(now);
         if let Some(entry) = self.servers.get_mut(&server) {
             entry.silence = Silence::default();
             if let Some(sample) = round_trip {
@@ -355,9 +399,7 @@ impl Table {
 
     /// No answer within the timeout. A server (or family) that never answered is doubted at once.
     pub fn silent(&mut self, server: SocketAddr, now: Instant) {
-        let family = self.family_mut(server);
-        let doubt = if family.worked { SILENCES_TO_DOUBT_FAMILY } else { 1 };
-        family.silence.note(doubt, FAMILY_DEAD_FOR, now);
+        self.family_failed(server, now);
         if let Some(entry) = self.servers.get_mut(&server) {
             let doubt = if entry.round_trip.is_some() { SILENCES_TO_DOUBT } else { 1 };
             entry.silence.note(doubt, SILENT_FOR, now);
@@ -371,9 +413,12 @@ impl Table {
         }
     }
 
-    /// This host has no route to addresses of this family.
+    /// This host has no route to the server, or a host on the way says so: then only to that one.
     pub fn unreachable(&mut self, server: SocketAddr, now: Instant) {
-        self.family_mut(server).silence.note(1, FAMILY_DEAD_FOR, now);
+        self.family_failed(server, now);
+        if let Some(entry) = self.servers.get_mut(&server) {
+            entry.silence.note(1, SILENT_FOR, now);
+        }
     }
 
     /// A probe of a silent server leaves now: none further for twice the time that it was last left alone.
@@ -439,7 +484,13 @@ impl Table {
         if server.is_ipv6() { &self.v6 } else { &self.v4 }
     }
 
-    fn family_mut(&mut self, server: SocketAddr) -> &mut Family {
-        if server.is_ipv6() { &mut self.v6 } else { &mut self.v4 }
+    /// That of the server, and the other one.
+    fn families(&mut self, server: SocketAddr) -> (&mut Family, &mut Family) {
+        if server.is_ipv6() { (&mut self.v6, &mut self.v4) } else { (&mut self.v4, &mut self.v6) }
+    }
+
+    fn family_failed(&mut self, server: SocketAddr, now: Instant) {
+        let (family, other) = self.families(server);
+        family.failed(other.heard, now);
     }
 }

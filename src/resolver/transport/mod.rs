@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Notify;
 
+pub use self::places::QuestionId;
 use self::stream::Connections;
 use self::udp::Datagrams;
 use crate::dns::BoxFuture;
@@ -45,10 +46,11 @@ pub trait Network: Send + Sync + 'static {
     /// Sends one datagram from a fresh random source port and waits for the first answer from that very
     /// address that `accept` takes. At each sign from `again` the same datagram leaves from the same port once more: a
     /// second question from another port would double what a forger may guess (RFC 5452 §5). `timeout` counts from when
-    /// the datagram was last sent.
+    /// the datagram was last sent. `question` is whose share the socket takes.
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
+        question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         again: &'a Notify,
@@ -60,6 +62,7 @@ pub trait Network: Send + Sync + 'static {
     fn tcp<'a>(
         &'a self,
         server: SocketAddr,
+        question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
@@ -68,13 +71,13 @@ pub trait Network: Send + Sync + 'static {
     /// The same over TLS (RFC 7858), to a server that proves to be `name`.
     fn tls<'a>(
         &'a self,
-        server: SocketAddr,
+        (server, question): (SocketAddr, QuestionId),
         name: &'a str,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        let _ = (server, name, query, accept, timeout);
+        let _ = (server, question, name, query, accept, timeout);
         Box::pin(std::future::ready(Err(NetError::Unreachable)))
     }
 }
@@ -126,33 +129,35 @@ impl Network for SystemNetwork {
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
+        question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         again: &'a Notify,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.datagrams.exchange(server, query, accept, again, timeout))
+        Box::pin(self.datagrams.exchange((server, question), query, accept, again, timeout))
     }
 
     fn tcp<'a>(
         &'a self,
         server: SocketAddr,
+        question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.connections.exchange(server, None, query, accept, timeout))
+        Box::pin(self.connections.exchange((server, question), None, query, accept, timeout))
     }
 
     fn tls<'a>(
         &'a self,
-        server: SocketAddr,
+        (server, question): (SocketAddr, QuestionId),
         name: &'a str,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Vec<u8>, NetError>> {
-        Box::pin(self.connections.exchange(server, Some(name), query, accept, timeout))
+        Box::pin(self.connections.exchange((server, question), Some(name), query, accept, timeout))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::places::{Place, Places};
+use super::places::{Limits, Place, Places, QuestionId};
 use super::udp::net_error;
 use super::{Accept, NetError};
 use crate::limits;
@@ -30,8 +30,8 @@ const ANSWERS_WAITING: usize = 4;
 /// Where a connection leads: the server, and the name it has to prove (TLS).
 type Peer = (SocketAddr, Option<Arc<str>>);
 
-/// Connections by peer; bounded by [`limits::UPSTREAM_TCP_CONNECTIONS`] and
-/// [`limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER`].
+/// Connections by peer; bounded by [`limits::UPSTREAM_TCP_CONNECTIONS`], [`limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER`] and
+/// [`limits::UPSTREAM_TCP_CONNECTIONS_PER_QUESTION`], where a connection counts for the question that it was opened for.
 pub(super) struct Connections {
     open: Mutex<HashMap<Peer, Arc<Slot>>>,
     places: Places,
@@ -72,8 +72,11 @@ impl Drop for Waiting {
 
 impl Connections {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        let places =
-            Places::within_open_files(limits::UPSTREAM_TCP_CONNECTIONS, limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER);
+        let places = Places::within_open_files(Limits {
+            most: limits::UPSTREAM_TCP_CONNECTIONS,
+            per_address: limits::UPSTREAM_TCP_CONNECTIONS_PER_SERVER,
+            per_question: limits::UPSTREAM_TCP_CONNECTIONS_PER_QUESTION,
+        });
         Self::with(places, tls)
     }
 
@@ -84,7 +87,7 @@ impl Connections {
     /// See [`super::Network::tcp`] and [`super::Network::tls`].
     pub async fn exchange(
         &self,
-        server: SocketAddr,
+        (server, question): (SocketAddr, QuestionId),
         name: Option<&str>,
         query: &[u8],
         accept: Accept<'_>,
@@ -92,11 +95,11 @@ impl Connections {
     ) -> Result<Vec<u8>, NetError> {
         let exchange = async {
             let peer = (server, name.map(Arc::from));
-            let (connection, reused) = self.connection(&peer, None).await?;
+            let (connection, reused) = self.connection(&peer, question, None).await?;
             match connection.exchange(query, accept).await {
                 // The server may have closed it just when the query left (RFC 7766 §6.2.4), or its place was needed.
                 Err(NetError::Closed | NetError::NoSocket) if reused => {
-                    let (connection, _) = self.connection(&peer, Some(&connection)).await?;
+                    let (connection, _) = self.connection(&peer, question, Some(&connection)).await?;
                     connection.exchange(query, accept).await
                 }
                 outcome => outcome,
@@ -106,7 +109,12 @@ impl Connections {
     }
 
     /// The connection to a peer, and whether it was there already; never `broken`.
-    async fn connection(&self, peer: &Peer, broken: Option<&Connection>) -> Result<(Connection, bool), NetError> {
+    async fn connection(
+        &self,
+        peer: &Peer,
+        question: QuestionId,
+        broken: Option<&Connection>,
+    ) -> Result<(Connection, bool), NetError> {
         let slot = {
             let mut open = self.open.lock();
             // Peers that nobody uses leave with the next newcomer.
@@ -122,7 +130,7 @@ impl Connections {
         if let Some(connection) = slot.as_ref().filter(usable) {
             return Ok((connection.clone(), true));
         }
-        let place = self.places.take(peer.0.ip()).await.ok_or(NetError::NoSocket)?;
+        let place = self.places.take(peer.0.ip(), question).await.ok_or(NetError::NoSocket)?;
         let connection = tokio::select! {
             biased;
             connecting = self.connect(peer) => connecting?.start(place),
@@ -282,6 +290,11 @@ mod tests {
         Connections::new(Arc::new(tls))
     }
 
+    /// A question of its own to this server.
+    fn of(server: SocketAddr) -> (SocketAddr, QuestionId) {
+        (server, QuestionId::default())
+    }
+
     async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("an address");
@@ -314,7 +327,7 @@ mod tests {
         let connections = connections();
         let ask = |query: &'static [u8]| {
             let connections = &connections;
-            async move { connections.exchange(address, None, query, &|octets| octets == query, PATIENCE).await }
+            async move { connections.exchange(of(address), None, query, &|octets| octets == query, PATIENCE).await }
         };
         let (one, two) = tokio::join!(ask(b"\0\x01 one"), ask(b"\0\x02 two"));
         assert_eq!(one.as_deref(), Ok(&b"\0\x01 one"[..]));
@@ -334,7 +347,7 @@ mod tests {
         });
         let connections = connections();
         for query in [b"\0\x01 one", b"\0\x02 two"] {
-            let answer = connections.exchange(address, None, query, &|octets| octets == query, PATIENCE).await;
+            let answer = connections.exchange(of(address), None, query, &|octets| octets == query, PATIENCE).await;
             assert_eq!(answer.as_deref(), Ok(&query[..]));
         }
         server.await.expect("the server ran");
@@ -350,7 +363,7 @@ mod tests {
                 stream.write_all(&[0, 100, 0]).await.expect("written");
             }
         });
-        let answer = connections().exchange(address, None, b"\0\x01 one", &|_| true, PATIENCE).await;
+        let answer = connections().exchange(of(address), None, b"\0\x01 one", &|_| true, PATIENCE).await;
         assert_eq!(answer, Err(NetError::Closed));
     }
 
@@ -370,11 +383,12 @@ mod tests {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let tls = tls.expect("versions").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-        let connections = &Connections::with(Places::new(4, 4), Arc::new(tls));
+        let connections =
+            &Connections::with(Places::new(Limits { most: 4, per_address: 4, per_question: 4 }), Arc::new(tls));
         let patience = Duration::from_secs(600);
         let hostile = hanging.iter().map(|(_, address)| {
             let address = *address;
-            async move { connections.exchange(address, None, b"\0\x01 one", &|_| true, patience).await }
+            async move { connections.exchange(of(address), None, b"\0\x01 one", &|_| true, patience).await }
         });
         let mut hostile: FuturesUnordered<_> = hostile.collect();
         let asking = async {
@@ -382,7 +396,7 @@ mod tests {
             for (listener, _) in &hanging {
                 listener.accept().await.map(std::mem::forget).expect("a connection");
             }
-            connections.exchange(innocent, None, b"\0\x02 two", &|_| true, patience).await
+            connections.exchange(of(innocent), None, b"\0\x02 two", &|_| true, patience).await
         };
         let (answer, lost) = beside(&mut hostile, asking).await;
         assert_eq!((answer.as_deref(), lost), (Ok(&b"\0\x02 two"[..]), 1));
@@ -417,12 +431,12 @@ mod tests {
         let connections = trusting(roots);
         let query = b"\0\x01 one";
         let accept = |octets: &[u8]| octets == query;
-        let answer = connections.exchange(address, Some("dns.example"), query, &accept, PATIENCE).await;
+        let answer = connections.exchange(of(address), Some("dns.example"), query, &accept, PATIENCE).await;
         assert_eq!(answer.as_deref(), Ok(&query[..]));
-        let answer = connections.exchange(address, Some("other.example"), query, &accept, PATIENCE).await;
+        let answer = connections.exchange(of(address), Some("other.example"), query, &accept, PATIENCE).await;
         assert_eq!(answer, Err(NetError::Closed));
         let stranger = super::tests::connections();
-        let answer = stranger.exchange(address, Some("dns.example"), query, &accept, PATIENCE).await;
+        let answer = stranger.exchange(of(address), Some("dns.example"), query, &accept, PATIENCE).await;
         assert_eq!(answer, Err(NetError::Closed));
     }
 }

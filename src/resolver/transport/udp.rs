@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::places::Places;
+use super::places::{Limits, Places, QuestionId};
 use super::{Accept, NetError};
 use crate::limits;
 
@@ -22,7 +22,8 @@ const PORT_TRIES: usize = 16;
 /// Ports below belong to services (RFC 6335 §6); the rest is drawn from (RFC 5452 §9.2).
 const FIRST_PORT: u16 = 1_024;
 
-/// Sends datagrams; bounded by [`limits::UPSTREAM_UDP_SOCKETS`] and [`limits::UPSTREAM_UDP_SOCKETS_PER_SERVER`].
+/// Sends datagrams; bounded by [`limits::UPSTREAM_UDP_SOCKETS`], [`limits::UPSTREAM_UDP_SOCKETS_PER_SERVER`] and
+/// [`limits::UPSTREAM_UDP_SOCKETS_PER_QUESTION`].
 #[derive(Debug)]
 pub(super) struct Datagrams {
     sockets: Places,
@@ -35,7 +36,11 @@ thread_local! {
 
 impl Datagrams {
     pub fn new() -> Self {
-        Self::with(Places::within_open_files(limits::UPSTREAM_UDP_SOCKETS, limits::UPSTREAM_UDP_SOCKETS_PER_SERVER))
+        Self::with(Places::within_open_files(Limits {
+            most: limits::UPSTREAM_UDP_SOCKETS,
+            per_address: limits::UPSTREAM_UDP_SOCKETS_PER_SERVER,
+            per_question: limits::UPSTREAM_UDP_SOCKETS_PER_QUESTION,
+        }))
     }
 
     fn with(sockets: Places) -> Self {
@@ -45,13 +50,13 @@ impl Datagrams {
     /// See [`super::Network::udp`].
     pub async fn exchange(
         &self,
-        server: SocketAddr,
+        (server, question): (SocketAddr, QuestionId),
         query: &[u8],
         accept: Accept<'_>,
         again: &Notify,
         patience: Duration,
     ) -> Result<Vec<u8>, NetError> {
-        let place = timeout(patience, self.sockets.take(server.ip())).await;
+        let place = timeout(patience, self.sockets.take(server.ip(), question)).await;
         let place = place.ok().flatten().ok_or(NetError::NoSocket)?;
         let socket = bind(server).await?;
         // Connected: the kernel drops what comes from elsewhere and reports refusals by ICMP.
@@ -135,6 +140,11 @@ mod tests {
     use crate::resolver::transport::tests::beside;
     use futures_util::stream::FuturesUnordered;
 
+    /// A question of its own to this server.
+    fn of(server: SocketAddr) -> (SocketAddr, QuestionId) {
+        (server, QuestionId::default())
+    }
+
     async fn server() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let address = socket.local_addr().expect("an address");
@@ -155,7 +165,7 @@ mod tests {
         });
         let accept = |octets: &[u8]| octets.starts_with(b"right");
         let answer =
-            Datagrams::new().exchange(address, b"question", &accept, &Notify::new(), Duration::from_secs(30)).await;
+            Datagrams::new().exchange(of(address), b"question", &accept, &Notify::new(), Duration::from_secs(30)).await;
         assert_eq!(answer.as_deref(), Ok(&b"right"[..]));
         assert_eq!(answering.await.expect("the server ran"), b"question");
     }
@@ -173,7 +183,7 @@ mod tests {
             socket.send_to(b"answer", second).await.expect("sent");
         };
         let datagrams = Datagrams::new();
-        let exchange = datagrams.exchange(address, b"question", &|_| true, &again, Duration::from_secs(30));
+        let exchange = datagrams.exchange(of(address), b"question", &|_| true, &again, Duration::from_secs(30));
         let (answer, ()) = tokio::join!(exchange, answering);
         assert_eq!(answer.as_deref(), Ok(&b"answer"[..]));
     }
@@ -187,7 +197,7 @@ mod tests {
             socket.send_to(&large, client).await.expect("sent");
         };
         let (datagrams, again) = (Datagrams::new(), Notify::new());
-        let exchange = datagrams.exchange(address, b"question", &|_| true, &again, Duration::from_secs(30));
+        let exchange = datagrams.exchange(of(address), b"question", &|_| true, &again, Duration::from_secs(30));
         let (answer, ()) = tokio::join!(exchange, answering);
         assert!(answer == Ok(large), "not the same");
     }
@@ -196,18 +206,18 @@ mod tests {
     async fn silent_servers_keep_nobody_out() {
         let (silent, silent_address) = server().await;
         let (socket, address) = server().await;
-        let datagrams = Datagrams::with(Places::new(4, 4));
+        let datagrams = Datagrams::with(Places::new(Limits { most: 4, per_address: 4, per_question: 4 }));
         let patience = Duration::from_secs(600);
         let again = Notify::new();
         let hostile =
-            std::iter::repeat_with(|| datagrams.exchange(silent_address, b"question", &|_| true, &again, patience));
+            std::iter::repeat_with(|| datagrams.exchange(of(silent_address), b"question", &|_| true, &again, patience));
         let mut hostile = FuturesUnordered::from_iter(hostile.take(4));
         let answering = async {
             // They hold all places by now.
             for _ in 0..4 {
                 silent.recv_from(&mut [0; 64]).await.expect("a query");
             }
-            let innocent = datagrams.exchange(address, b"question", &|_| true, &again, patience);
+            let innocent = datagrams.exchange(of(address), b"question", &|_| true, &again, patience);
             let serving = async {
                 let (_, client) = socket.recv_from(&mut [0; 64]).await.expect("a query");
                 socket.send_to(b"answer", client).await.expect("sent");
@@ -222,8 +232,9 @@ mod tests {
     async fn a_closed_port_is_refused_at_once() {
         let (socket, address) = server().await;
         drop(socket);
-        let answer =
-            Datagrams::new().exchange(address, b"question", &|_| true, &Notify::new(), Duration::from_secs(30)).await;
+        let answer = Datagrams::new()
+            .exchange(of(address), b"question", &|_| true, &Notify::new(), Duration::from_secs(30))
+            .await;
         assert_eq!(answer, Err(NetError::Refused));
     }
 

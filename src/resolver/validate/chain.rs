@@ -41,6 +41,11 @@ impl Trust {
         !usable_ds(&self.ds).is_empty() || self.keys.iter().any(|key| algorithm_supported(key.algorithm))
     }
 
+    /// Whether all of it is in `other`, too.
+    pub fn is_part_of(&self, other: &Self) -> bool {
+        self.ds.iter().all(|ds| other.ds.contains(ds)) && self.keys.iter().all(|key| other.keys.contains(key))
+    }
+
     /// Whether nothing is left of it: every anchor of the zone was revoked (RFC 5011 §5).
     pub fn is_empty(&self) -> bool {
         self.ds.is_empty() && self.keys.is_empty()
@@ -99,11 +104,11 @@ pub fn verify_dnskeys(
     let ds = usable_ds(&trust.ds);
     let entries: Vec<DnsKey> = usable.iter().filter(|key| is_trusted(zone, key, &ds, &trust.keys)).cloned().collect();
     if entries.is_empty() {
-        return Err(Bogus::NoMatchingKey { tags: trust.tags() });
+        return Err(Bogus::NoMatchingKey { tags: trust.tags(), anchored: false });
     }
     let entries = KeySet { zone: zone.clone(), keys: entries };
     let verified = rrsig::verify(dnskey, &entries, now, budget).map_err(|reason| match reason {
-        Bogus::UnknownKey { .. } => Bogus::NoMatchingKey { tags: trust.tags() },
+        Bogus::UnknownKey { .. } => Bogus::NoMatchingKey { tags: trust.tags(), anchored: false },
         other => other,
     })?;
     Ok(ZoneKeys::Secure { keys: KeySet { zone: zone.clone(), keys: usable }, ttl: verified.ttl })

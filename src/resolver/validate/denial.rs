@@ -90,6 +90,11 @@ pub struct Denials {
 }
 
 impl Denials {
+    /// Names that are no delegation, whatever was asked, with the seconds for which that holds; only NSEC tells names.
+    pub fn undelegated(&self) -> impl Iterator<Item = (&Name, u32)> {
+        self.nsec.undelegated()
+    }
+
     /// Takes the NSEC and NSEC3 RRsets among `sections` (other types are passed over) that verify with `keys`;
     /// the rest counts as not there, and the first reason for that is given beside.
     pub fn collect(

@@ -66,6 +66,12 @@ impl NsecSet {
         }
     }
 
+    /// Names that exist and are no delegation, as their own records show, with the seconds for which that holds.
+    pub(super) fn undelegated(&self) -> impl Iterator<Item = (&Name, u32)> {
+        let own = self.records.iter().filter(|record| !record.types.has(RecordType::NS));
+        own.map(|record| (&record.owner, record.source.ttl))
+    }
+
     fn status(&self, name: &Name) -> Status<'_> {
         if let Some(record) = self.records.iter().find(|record| record.owner == *name) {
             return Status::Exists(record);

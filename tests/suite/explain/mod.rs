@@ -4,6 +4,7 @@ mod command;
 mod faults;
 mod live;
 mod look;
+mod servers;
 mod still;
 mod sts;
 

@@ -1,6 +1,6 @@
 //! The RRset cache: an answer is kept for the name asked and its aliases, and nothing else of it, whoever signed it.
 
-use hickory_proto::rr::RecordType::A;
+use hickory_proto::rr::RecordType::{A, AAAA, MX};
 
 use crate::support::answer::{Item, Reply};
 use crate::support::fault::{Fault, On};
@@ -14,11 +14,11 @@ fn lab() -> Lab {
         Zone::new(".").signed(13),
         Zone::new("com").signed(13),
         Zone::new("a.com").signed(13).records(
-            "www A 192.0.2.1\nother A 192.0.2.2\nalias CNAME www\nchain CNAME alias\nout CNAME mx.sub\nedge CNAME sub\n\
+            "www A 192.0.2.1\nother A 192.0.2.2\nalias CNAME www\nchain CNAME alias\nout CNAME mx.sub\nedge CNAME sub\ntwice CNAME edge\nbare CNAME plain\n\
              deep CNAME mx.plain",
         ),
         Zone::new("sub.a.com").signed(13).records("@ A 192.0.2.3\nmx A 192.0.2.4"),
-        Zone::new("plain.a.com").records("mx A 192.0.2.5"),
+        Zone::new("plain.a.com").records("@ A 192.0.2.6\nmx A 192.0.2.5"),
     ])
 }
 
@@ -68,8 +68,17 @@ async fn records_beside_an_answer_are_not_used_for_other_names() {
             assert_eq!(address(&lab, added).await, expected, "{asked}, {added}, {knows_the_cuts}");
         }
     }
-    // At the cut itself, which is known.
-    let lab = lab();
+    // At the cut itself, whether it was met before or not.
+    for kind in ["edge", "twice"] {
+        let lab = self::lab();
+        lab.world.inject(On::zone("a.com"), adds("sub.a.com"));
+        assert_eq!(address(&lab, &format!("{kind}.a.com")).await, "secure 192.0.2.3", "{kind}");
+        assert_eq!(address(&lab, "sub.a.com").await, "secure 192.0.2.3", "{kind}");
+    }
+    let lab = self::lab();
+    lab.world.inject(On::zone("a.com"), adds("plain.a.com"));
+    assert_eq!(address(&lab, "bare.a.com").await, "insecure 192.0.2.6");
+    let lab = self::lab();
     let _ = lab.lookup("x.sub.a.com", A).await;
     lab.world.inject(On::zone("a.com"), adds("sub.a.com"));
     assert_eq!(address(&lab, "edge.a.com").await, "secure 192.0.2.3");
@@ -87,4 +96,27 @@ async fn the_zones_own_aliases_need_no_further_question() {
         assert_eq!(address(&lab, name).await, "secure 192.0.2.1");
         assert_eq!(lab.world.take_asked().len(), 1, "{name}");
     }
+    // Nor where the target is known by what was asked of it.
+    for (known, rtype) in [("www.a.com", A), ("www.a.com", AAAA), ("www.a.com", MX)] {
+        let lab = self::lab();
+        let _ = lab.lookup(known, rtype).await;
+        let _ = lab.lookup("other.a.com", A).await;
+        lab.world.take_asked();
+        assert_eq!(address(&lab, "alias.a.com").await, "secure 192.0.2.1");
+        assert_eq!(lab.world.take_asked().len(), 1, "{known} {rtype}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_might_be_a_zone_of_its_own_is_asked_for_by_itself() {
+    let lab = lab();
+    let _ = lab.lookup("out.a.com", MX).await;
+    assert_eq!(address(&lab, "other.a.com").await, "secure 192.0.2.2");
+    lab.world.take_asked();
+    assert_eq!(address(&lab, "alias.a.com").await, "secure 192.0.2.1");
+    let asked: Vec<String> = lab.world.take_asked().iter().map(|asked| asked.name.to_string().to_lowercase()).collect();
+    assert!(
+        asked.len() <= 2 && asked.iter().all(|name| name.starts_with("alias") || name.starts_with("www")),
+        "{asked:?}"
+    );
 }

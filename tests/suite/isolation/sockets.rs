@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postseal::limits;
-use postseal::resolver::transport::{NetError, Network, SystemNetwork, mozilla_roots};
+use postseal::resolver::transport::{NetError, Network, QuestionId, SystemNetwork, mozilla_roots};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Notify;
@@ -52,14 +52,16 @@ async fn three_hundred_servers_that_hang_keep_nobody_from_asking_over_tcp() {
         let [high, low] = number.to_be_bytes();
         let server = SocketAddr::from(([127, 1, high, low], port));
         let network = Arc::clone(&network);
-        hostile.spawn(async move { network.tcp(server, &message(number), &|_| true, PATIENCE).await });
+        hostile.spawn(async move {
+            network.tcp(server, QuestionId::default(), &message(number), &|_| true, PATIENCE).await
+        });
     }
     // All are under way before the innocent one begins.
     for _ in 0..300 {
         tokio::task::yield_now().await;
     }
     let server = answering().await;
-    let answer = network.tcp(server, &message(1_000), &|_| true, SOON).await;
+    let answer = network.tcp(server, QuestionId::default(), &message(1_000), &|_| true, SOON).await;
     assert_eq!(answer, Ok(message(1_000)));
     hostile.abort_all();
 }
@@ -74,7 +76,9 @@ async fn one_silent_server_holds_no_more_than_its_share_of_sockets() {
     for number in 0..limits::UPSTREAM_UDP_SOCKETS_PER_SERVER + more {
         let network = Arc::clone(&network);
         let query = message(u16::try_from(number).expect("a few hundred"));
-        hostile.spawn(async move { network.udp(server, &query, &|_| true, &Notify::new(), PATIENCE).await });
+        hostile.spawn(async move {
+            network.udp(server, QuestionId::default(), &query, &|_| true, &Notify::new(), PATIENCE).await
+        });
     }
     // Each that came too late got the place of one that had had its time.
     for _ in 0..more {
@@ -84,7 +88,9 @@ async fn one_silent_server_holds_no_more_than_its_share_of_sockets() {
     // And whoever asks the same server something that it answers does not wait for the others, either.
     let innocent = {
         let network = Arc::clone(&network);
-        tokio::spawn(async move { network.udp(server, &message(9_999), &|_| true, &Notify::new(), PATIENCE).await })
+        tokio::spawn(async move {
+            network.udp(server, QuestionId::default(), &message(9_999), &|_| true, &Notify::new(), PATIENCE).await
+        })
     };
     let mut octets = [0; 64];
     loop {
@@ -95,5 +101,46 @@ async fn one_silent_server_holds_no_more_than_its_share_of_sockets() {
         }
     }
     assert_eq!(innocent.await.expect("no panic"), Ok(message(9_999)));
+    hostile.abort_all();
+}
+
+#[tokio::test]
+async fn one_question_holds_no_more_than_its_share_of_sockets_however_many_servers_it_asks() {
+    let more = 10;
+    let silent = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a socket");
+    let port = silent.local_addr().expect("an address").port();
+    let (network, question) = (network(), QuestionId::default());
+    let mut hostile = JoinSet::new();
+    for number in 0..limits::UPSTREAM_UDP_SOCKETS_PER_QUESTION + more {
+        let network = Arc::clone(&network);
+        let number = u16::try_from(number).expect("a few dozen");
+        let [high, low] = number.to_be_bytes();
+        let server = SocketAddr::from(([127, 2, high, low], port));
+        hostile.spawn(async move {
+            network.udp(server, question, &message(number), &|_| true, &Notify::new(), PATIENCE).await
+        });
+    }
+    for _ in 0..more {
+        let ended = hostile.join_next().await.expect("one of them").expect("no panic");
+        assert_eq!(ended, Err(NetError::NoSocket));
+    }
+    // Other questions have shares of their own, towards the same server, too.
+    let server = SocketAddr::from(([127, 2, 0, 0], port));
+    let other = {
+        let network = Arc::clone(&network);
+        let ask = message(9_999);
+        tokio::spawn(async move {
+            network.udp(server, QuestionId::default(), &ask, &|_| true, &Notify::new(), PATIENCE).await
+        })
+    };
+    let mut octets = [0; 64];
+    loop {
+        let (length, _) = silent.recv_from(&mut octets).await.expect("a query");
+        if octets[..length] == message(9_999) {
+            break;
+        }
+    }
+    assert!(hostile.try_join_next().is_none(), "nobody lost a place to it");
+    other.abort();
     hostile.abort_all();
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use postseal::dns::BoxFuture;
 use postseal::resolver::message::{Message, Question};
 use postseal::resolver::rrset::read_name;
-use postseal::resolver::transport::{Accept, NetError, Network, sent_again_at};
+use postseal::resolver::transport::{Accept, NetError, Network, QuestionId, sent_again_at};
 use tokio::sync::Notify;
 
 use super::records::TextRecord;
@@ -362,6 +362,7 @@ impl Network for ScriptedServers {
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         again: &'a Notify,
@@ -373,6 +374,7 @@ impl Network for ScriptedServers {
     fn tcp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
@@ -428,7 +430,9 @@ SCENARIO_END
         let name = Name::from_str(name).expect("a name");
         let query = Query { name, rtype, recursion_desired: false, edns: Some(Box::default()) }.encode(7);
         let server = SocketAddr::new(address.parse().expect("an address"), 53);
-        let octets = servers.udp(server, &query, &|_| true, &Notify::new(), Duration::from_secs(1)).await?;
+        let octets = servers
+            .udp(server, QuestionId::default(), &query, &|_| true, &Notify::new(), Duration::from_secs(1))
+            .await?;
         Ok(Message::parse(&octets).expect("a message"))
     }
 

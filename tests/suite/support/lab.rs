@@ -31,7 +31,7 @@ pub struct Lab {
     /// Present in memory.
     pub memory: Option<Arc<MemoryNetwork>>,
     /// Present over sockets; serves as long as it lives.
-    _served: Option<Served>,
+    pub served: Option<Served>,
 }
 
 impl Lab {
@@ -43,7 +43,7 @@ impl Lab {
         let settings = Settings { upstream_port: served.port, ..settings(&world) };
         let network = Arc::new(SystemNetwork::new(mozilla_roots()).unwrap());
         let engine = Engine::new(settings, network, clock.clone());
-        Self { world, engine, clock, memory: None, _served: Some(served) }
+        Self { world, engine, clock, memory: None, served: Some(served) }
     }
 
     /// In memory; needs tokio's paused clock.
@@ -68,7 +68,7 @@ impl Lab {
         adjust(&mut settings);
         let network = Arc::new(network);
         let engine = Engine::new(settings, network.clone(), clock.clone());
-        Self { world, engine, clock, memory: Some(network), _served: None }
+        Self { world, engine, clock, memory: Some(network), served: None }
     }
 
     pub async fn lookup(&self, name: &str, rtype: RecordType) -> Result<Answer, Failure> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postseal::dns::BoxFuture;
-use postseal::resolver::transport::{Accept, NetError, Network, sent_again_at};
+use postseal::resolver::transport::{Accept, NetError, Network, QuestionId, sent_again_at};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
@@ -125,6 +125,7 @@ impl Network for MemoryNetwork {
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         again: &'a Notify,
@@ -139,6 +140,7 @@ impl Network for MemoryNetwork {
     fn tcp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         limit: Duration,

@@ -1,6 +1,7 @@
 //! A [`World`] on real UDP and TCP sockets of 127.0.0.0/8: every server has its own address, all have one port.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub struct Served {
     pub world: Arc<World>,
     /// The one port of all servers: `resolver.upstream-port`.
     pub port: u16,
+    sockets: Vec<Arc<UdpSocket>>,
     _tasks: JoinSet<()>,
 }
 
@@ -30,15 +32,26 @@ impl Served {
         let addresses = world.addresses();
         for _ in 0..100 {
             if let Some((port, sockets)) = bind_all(&addresses, port).await {
-                let mut tasks = JoinSet::new();
+                let (mut tasks, mut datagrams) = (JoinSet::new(), Vec::new());
                 for (udp, tcp) in sockets {
+                    let udp = Arc::new(udp);
+                    datagrams.push(udp.clone());
                     tasks.spawn(serve_udp(world.clone(), udp));
                     tasks.spawn(serve_tcp(world.clone(), tcp));
                 }
-                return Self { world, port, _tasks: tasks };
+                return Self { world, port, sockets: datagrams, _tasks: tasks };
             }
         }
         panic!("no port is free on all of {addresses:?}");
+    }
+}
+
+impl Served {
+    /// The socket of this server, for whoever forges datagrams in its name: what leaves there has its address.
+    pub fn socket_of(&self, server: IpAddr) -> std::net::UdpSocket {
+        let is_it = |socket: &&Arc<UdpSocket>| socket.local_addr().unwrap().ip() == server;
+        let socket = self.sockets.iter().find(is_it).unwrap();
+        socket.as_fd().try_clone_to_owned().unwrap().into()
     }
 }
 
@@ -54,8 +67,7 @@ async fn bind_all(addresses: &[IpAddr], mut port: u16) -> Option<(u16, Vec<(UdpS
     Some((port, sockets))
 }
 
-async fn serve_udp(world: Arc<World>, socket: UdpSocket) {
-    let socket = Arc::new(socket);
+async fn serve_udp(world: Arc<World>, socket: Arc<UdpSocket>) {
     let address = socket.local_addr().unwrap().ip();
     let mut late = JoinSet::new();
     let mut buffer = vec![0; 65_535];

@@ -17,7 +17,7 @@ use crate::resolver::budget::Budget;
 use crate::resolver::message::{Message, OPTION_COOKIE, Rcode};
 use crate::resolver::servers::{Ask, AskError, Exchanger, Judgement, Rejection, Reply};
 use crate::resolver::settings::Settings;
-use crate::resolver::transport::{Accept, NetError, Network, sent_again_at};
+use crate::resolver::transport::{Accept, NetError, Network, QuestionId, sent_again_at};
 
 /// A query as a server sees it.
 pub struct Seen {
@@ -202,6 +202,7 @@ impl Network for World {
     fn udp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         again: &'a Notify,
@@ -213,6 +214,7 @@ impl Network for World {
     fn tcp<'a>(
         &'a self,
         server: SocketAddr,
+        _question: QuestionId,
         query: &'a [u8],
         accept: Accept<'a>,
         timeout: Duration,
