@@ -21,7 +21,7 @@ pub struct Failure {
     /// The server that gave the last answer or silence, where there was one.
     pub server: Option<IpAddr>,
     /// What was found out of that server by then.
-    pub habits: Vec<Habit>,
+    pub habits: Habits,
 }
 
 /// What a server cannot stand in a query, or cannot do, as was found out by asking it.
@@ -37,6 +37,31 @@ pub enum Habit {
     TcpAlone,
 }
 
+impl Habit {
+    const ALL: [Self; 4] = [Self::NoCookies, Self::NoMixedCase, Self::NoEdns, Self::TcpAlone];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// What was found out of one server; small, since failures are moved about a lot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Habits(u8);
+
+impl Habits {
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Habit> {
+        Habit::ALL.into_iter().filter(move |habit| self.0 & habit.bit() != 0)
+    }
+}
+
+impl FromIterator<Habit> for Habits {
+    fn from_iter<I: IntoIterator<Item = Habit>>(habits: I) -> Self {
+        Self(habits.into_iter().fold(0, |bits, habit| bits | habit.bit()))
+    }
+}
+
 /// `answers only without cookies`, to follow the server's address.
 impl fmt::Display for Habit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,8 +75,8 @@ impl fmt::Display for Habit {
 }
 
 /// `, which answers only without EDNS and breaks on mixed-case questions`, or nothing, to follow a server's address.
-pub fn which_does(habits: &[impl fmt::Display]) -> String {
-    let words: Vec<String> = habits.iter().map(ToString::to_string).collect();
+pub fn which_does(habits: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    let words: Vec<String> = habits.into_iter().map(|habit| habit.to_string()).collect();
     if words.is_empty() { String::new() } else { format!(", which {}", words.join(" and ")) }
 }
 
@@ -145,7 +170,7 @@ pub enum Bogus {
 impl Failure {
     /// A failure without zone or server.
     pub fn new(name: Name, rtype: RecordType, cause: Cause) -> Self {
-        Self { name, rtype, cause, zone: None, server: None, habits: Vec::new() }
+        Self { name, rtype, cause, zone: None, server: None, habits: Habits::default() }
     }
 
     /// Names the zone in which it went wrong, unless one is named already.
@@ -204,7 +229,7 @@ impl Bogus {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lookup: {}", self.rtype, self.cause)?;
-        let which = which_does(&self.habits);
+        let which = which_does(self.habits.iter());
         match (&self.zone, self.server) {
             (Some(zone), Some(server)) => write!(f, " (zone {}, server {server}{which})", text(zone)),
             (Some(zone), None) => write!(f, " (zone {})", text(zone)),
@@ -297,7 +322,7 @@ mod tests {
         assert_eq!(failure.to_string(), "MX lookup: signature expired 2026-10-01 (key tag 7) (zone example.com)");
         let name_server = Failure {
             server: Some(IpAddr::from([192, 0, 2, 1])),
-            habits: vec![Habit::NoEdns, Habit::TcpAlone],
+            habits: [Habit::NoEdns, Habit::TcpAlone].into_iter().collect(),
             ..Failure::new(name.clone(), RecordType::MX, Cause::ServFail).in_zone(&name)
         };
         let server = "server 192.0.2.1, which answers only without EDNS and answers over TCP alone";

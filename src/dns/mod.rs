@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 pub use chain::{DsRecord, Insecurity, Inspect, KeyRecord, StepTrust, ZoneStep};
-pub use failure::{Bogus, Cause, Date, Failure, Habit, text, which_does};
+pub use failure::{Bogus, Cause, Date, Failure, Habit, Habits, text, which_does};
 
 /// What DNSSEC says of an answer (RFC 4035 §4.3); bogus is a [`Failure`], so it is not among these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

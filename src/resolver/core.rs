@@ -23,7 +23,7 @@ use super::transport::Network;
 use super::trust::{self, Trusts, ZoneTrust};
 use super::validate::Trust;
 use crate::clock::{Clock, Instant, Stamp};
-use crate::dns::{Cause, Failure};
+use crate::dns::{Cause, Failure, Habits};
 use crate::limits;
 use crate::telemetry::recent::Recent;
 
@@ -259,5 +259,5 @@ pub(super) fn failure(
     server: Option<SocketAddr>,
 ) -> Failure {
     let (zone, server) = (Some(zone.name.clone()), server.map(|at| at.ip()));
-    Failure { name: name.clone(), rtype, cause, zone, server, habits: Vec::new() }
+    Failure { name: name.clone(), rtype, cause, zone, server, habits: Habits::default() }
 }

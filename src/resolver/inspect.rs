@@ -103,7 +103,7 @@ impl Engine {
         };
         let habits = |server: &IpAddr| {
             let server = *server;
-            self.core.exchanger.habits(server).into_iter().map(move |habit| (server, habit))
+            self.core.exchanger.habits(server).iter().map(move |habit| (server, habit))
         };
         let trust = match known {
             Some(failure) => Err(failure),

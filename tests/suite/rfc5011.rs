@@ -442,7 +442,7 @@ async fn what_was_proven_by_an_anchor_that_is_gone_is_judged_again_and_nothing_e
     lab.engine.set_trust_anchors(&[more, island.clone()]);
     all("secure 1").await;
     assert_eq!(lab.world.take_asked(), [], "all is known");
-    lab.engine.set_trust_anchors(&[root.clone()]);
+    lab.engine.set_trust_anchors(std::slice::from_ref(&root));
     all("insecure 1").await;
     lab.engine.set_trust_anchors(&[root.clone(), one.clone()]);
     all("secure 1").await;

@@ -73,7 +73,7 @@ pub(super) fn failure(error: &Failure) -> FailureSection {
         rrset: format!("{} {}", text(&error.name), error.rtype),
         zone: error.zone.as_ref().map(text),
         server: error.server.map(|server| server.to_string()),
-        habits: error.habits.iter().map(ToString::to_string).collect(),
+        habits: error.habits.iter().map(|habit| habit.to_string()).collect(),
     }
 }
 

@@ -27,7 +27,7 @@ use super::message::Message;
 use super::settings::Settings;
 use super::transport::Network;
 use crate::clock::{Clock, Instant};
-use crate::dns::{Bogus, Cause, Habit};
+use crate::dns::{Bogus, Cause, Habits};
 use crate::limits;
 
 /// A question to the servers of a zone.
@@ -148,7 +148,7 @@ impl Exchanger {
     }
 
     /// What was found out of a server's ways so far.
-    pub fn habits(&self, ip: IpAddr) -> Vec<Habit> {
+    pub fn habits(&self, ip: IpAddr) -> Habits {
         self.shared.table.lock().habits(self.address(ip), self.shared.clock.instant())
     }
 

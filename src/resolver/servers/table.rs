@@ -10,7 +10,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 
 use crate::clock::Instant;
-use crate::dns::Habit;
+use crate::dns::{Habit, Habits};
 use crate::limits;
 
 /// What asking a server that nothing is known of is expected to cost.
@@ -362,8 +362,8 @@ impl Table {
     }
 
     /// What was found out of the server's ways.
-    pub fn habits(&self, server: SocketAddr, now: Instant) -> Vec<Habit> {
-        let Some(entry) = self.servers.get(&server) else { return Vec::new() };
+    pub fn habits(&self, server: SocketAddr, now: Instant) -> Habits {
+        let Some(entry) = self.servers.get(&server) else { return Habits::default() };
         let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
         let known = [
             (Habit::NoEdns, lasts(entry.no_edns_until)),

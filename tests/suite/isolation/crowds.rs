@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::rr::RecordType::{A, MX};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use postseal::dns::Lookup;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, hickory};

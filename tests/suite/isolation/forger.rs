@@ -5,10 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::rr::RecordType::A;
 use postseal::resolver::message::Query;
+use tokio::time::Instant;
 
 use crate::support::fault::{Fault, On};
 use crate::support::lab::{Lab, hickory};

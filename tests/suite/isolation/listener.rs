@@ -2,13 +2,14 @@
 //! nothing, beside another one that asks as usual. Over real sockets.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::rr::RecordType::{A, MX};
 use postseal::limits;
 use postseal::resolver::message::{Message, Rcode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 use crate::dns_service::{query, serve};
 use crate::support::fault::{Fault, On};
