@@ -13,15 +13,18 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import tarfile
 
 import compose
 import engine
+from daemon import Daemon
 from lab import LabError, wait_for
 from run import Run, carry_out
 
-IMAGE = "postseal"
+IMAGE = compose.image_of("postseal")
 COMPRESSED_BYTES = 4_000_000
 USER = 65532
 # Where `base.tar` has what the Rust image has elsewhere.
@@ -51,6 +54,10 @@ class ImageRun(Run):
         self.check_content()
         self.check_settings()
         self.check_foreign_directory()
+        self.check_older_builder()
+        self.check_published_port()
+        self.check_postfix_lines()
+        self.check_without_internet()
         self.build_world()
         self.services = compose.Services(
             self.lab, self.engine, self.zones, self.authority, self.overrides(), self.next_hops()
@@ -140,6 +147,60 @@ class ImageRun(Run):
         self.engine.docker("rm", "--force", container)
         shutil.rmtree(directory)
 
+    def check_older_builder(self):
+        """The Dockerfile by the builder that sets none of BuildKit's variables, with a binary that is there already."""
+        shutil.copy("docker/Dockerfile", self.lab.path("older/docker/Dockerfile"))
+        shutil.copy(self.options.binary, self.lab.path("older/postseal"))
+        script = '#!/bin/sh\n[ "$1" = "$(dpkg --print-architecture)" ] && install -D -m 755 postseal "$2"\n'
+        self.lab.write("older/docker/build-static", script)
+        os.chmod(self.lab.path("older/docker/build-static"), 0o755)
+        directory = os.path.dirname(self.lab.path("older/x"))
+        command = ["build", "--network", "none", "--tag", "older", "--file", f"{directory}/docker/Dockerfile", directory]
+        try:
+            self.engine.run("env", "DOCKER_BUILDKIT=0", "docker", *command)
+            said, wrong = self.engine.docker("run", "--rm", "older", "--version"), []
+        except LabError as error:
+            said, wrong = "", [str(error)]
+        if not wrong and not said.startswith("postseal "):
+            wrong = [said]
+        self.tell("the Dockerfile needs none of BuildKit's variables", wrong)
+
+    def check_published_port(self):
+        """README's one line: a container by itself, its port published on the host's loopback."""
+        line = command_of_readme("docker run -d --name postseal --restart")
+        wrong = [] if line[-1] == IMAGE else [f"{line[-1]}, not {IMAGE}"]
+        container = self.engine.run(*line).strip()
+        try:
+            wait_for("an answer at the published port", lambda: asked("[192.0.2.1]") == "NOTFOUND ", 30)
+        except LabError as error:
+            wrong += [str(error), self.engine.docker("logs", container)]
+        self.tell("README's `docker run` answers on the host's loopback", wrong)
+        self.engine.docker("rm", "--force", "--volumes", container)
+
+    def check_postfix_lines(self):
+        """What compose.yaml's Postfix is told is what postseal would print for its version."""
+        with open("docker/postfix/main.cf", encoding="utf-8") as file:
+            there = {line.strip() for line in file}
+        command = [self.options.binary, "postfix-config", "--postfix-version", "3.10", "--main-cf", "/dev/null"]
+        lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        wanted = [line for line in lines if line and not line.startswith("#")]
+        wrong = [f"not there: {line}" for line in wanted if line not in there] or ([] if wanted else ["no lines"])
+        self.tell(f"docker/postfix/main.cf has the {len(wanted)} lines of postfix-config", wrong)
+
+    def check_without_internet(self):
+        """`compose up` where no root server can be reached: Postfix runs."""
+        command = [*self.engine.compose, "--file", "compose.yaml", "--project-name", "alone"]
+        wrong = []
+        try:
+            self.engine.run(*command, "up", "--detach", "--no-build", "postfix")
+            postfix = self.engine.run(*command, "ps", "--quiet", "postfix").strip()
+            status = ("docker", "exec", postfix, "postfix", "status")
+            wait_for("Postfix", lambda: self.engine.succeeds(*status), 30)
+        except LabError as error:
+            wrong = [str(error)]
+        self.tell("without the internet, `compose up` starts Postfix", wrong)
+        self.engine.run(*command, "down", "--volumes")
+
     def check_confinement(self):
         """What the kernel says about the process in the container."""
         process = self.services.inspect("postseal")["State"]["Pid"]
@@ -154,6 +215,20 @@ class ImageRun(Run):
         self.tell("no capability, no new privileges, nothing to write but the volume", wrong)
         health = self.services.inspect("postseal")["State"]["Health"]["Status"]
         self.tell("healthy", [] if health == "healthy" else [health])
+
+
+def command_of_readme(beginning):
+    """A command of README.md by how it begins, as words, its lines joined."""
+    with open("README.md", encoding="utf-8") as file:
+        found = re.search(rf"^    ({re.escape(beginning)}(?:.*\\\n)*.*)$", file.read(), re.MULTILINE)
+    return shlex.split(found[1].replace("\\\n", " "))
+
+
+def asked(key):
+    try:
+        return Daemon.ask(key)
+    except OSError:
+        return None
 
 
 def base_of(dockerfile):
