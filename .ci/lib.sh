@@ -3,6 +3,7 @@
 
 export CARGO_TERM_COLOR=never
 BINARY=${CARGO_TARGET_DIR:-target}/shipped/postseal # made by the build stage, as images and packages have it
+ARM64_BINARY=${CARGO_TARGET_DIR:-target}/shipped/postseal-arm64 # made by its own stage
 case $(uname -m) in # as Debian and Docker call it
 x86_64) ARCHITECTURE=amd64 ;;
 aarch64) ARCHITECTURE=arm64 ;;
