@@ -292,6 +292,14 @@ CASES = [
         override="encrypt",
         domains=[Domain("forced.com", hosts=[Host("mx", None)])],
     ),
+    deferred(
+        "override dane-only, domain not signed: deferred",
+        "strict.com",
+        DANE,
+        r"non DNSSEC destination",
+        override="dane-only",
+        domains=[Domain("strict.com", hosts=[Host("mx")])],
+    ),
 ]
 
 TLSRPT = (
@@ -321,8 +329,9 @@ QUESTIONS = [
 COMMANDS = [
     ("query dane.com", r"answer +OK dane-only\n"),
     ("query --json sts.org", r'"answer": "OK secure match=mx\.sts\.org servername=hostname"'),
-    ("query --direct bad-tlsa.org", r"answer +TEMP bad-tlsa\.org: "),
-    ("dump", r"(?m)^dane\.com +dane-only "),
+    ("query --direct dane.com", r"answer +OK dane-only\n"),
+    ("dump", r"(?m)^ +\d+  dane\.com +dane-only \(.* dane-only$"),
+    ("dump --held", r"(?m)^\d+ domains: 0 with a policy, \d+ held$"),
     ("export", r"(?m)^sts\.org +secure match=mx\.sts\.org servername=hostname$"),
     ("status", r"ready\n(?s:.*)trust anchor +\. "),
     ("healthcheck", r"^\n$"),

@@ -92,7 +92,7 @@ class Services:
     def checks(self):
         """Yields (name, what is wrong, output)."""
         yield self.expect("IPv6 is off: ::1 is left out, with a warning", self.lab.read("postseal.log"), r"IPv6 is off")
-        yield self.asks_postseal("as in README.md")
+        yield self.asks_postseal("as in docs/docker.md")
         yield self.monitored()
         seen = self.exec("postfix", "getent", "ahostsv4", "prometheus")
         yield self.expect("names of other containers, forwarded to Docker's resolver", seen, r"^\d+\.\d+\.\d+\.\d+ ")

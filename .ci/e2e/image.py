@@ -166,7 +166,7 @@ class ImageRun(Run):
         self.tell("the Dockerfile needs none of BuildKit's variables", wrong)
 
     def check_published_port(self):
-        """README's one line: a container by itself, its port published on the host's loopback."""
+        """The one line of docs/docker.md: a container by itself, its port published on the host's loopback."""
         line = command_of_readme("docker run -d --name postseal --restart")
         wrong = [] if line[-1] == IMAGE else [f"{line[-1]}, not {IMAGE}"]
         container = self.engine.run(*line).strip()
@@ -174,7 +174,7 @@ class ImageRun(Run):
             wait_for("an answer at the published port", lambda: asked("[192.0.2.1]") == "NOTFOUND ", 30)
         except LabError as error:
             wrong += [str(error), self.engine.docker("logs", container)]
-        self.tell("README's `docker run` answers on the host's loopback", wrong)
+        self.tell("the page's `docker run` answers on the host's loopback", wrong)
         self.engine.docker("rm", "--force", "--volumes", container)
 
     def check_postfix_lines(self):
@@ -218,8 +218,8 @@ class ImageRun(Run):
 
 
 def command_of_readme(beginning):
-    """A command of README.md by how it begins, as words, its lines joined."""
-    with open("README.md", encoding="utf-8") as file:
+    """A command of docs/docker.md by how it begins, as words, its lines joined."""
+    with open("docs/docker.md", encoding="utf-8") as file:
         found = re.search(rf"^    ({re.escape(beginning)}(?:.*\\\n)*.*)$", file.read(), re.MULTILINE)
     return shlex.split(found[1].replace("\\\n", " "))
 

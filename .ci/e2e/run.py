@@ -114,6 +114,7 @@ class Run:
             self.check_deliveries(sender)
             sender.stop()
         if not self.options.only:
+            self.check_troubleshooting()
             for command, pattern in COMMANDS:
                 self.check_command(command, pattern)
         if self.options.resolver == "postseal":
@@ -182,6 +183,14 @@ class Run:
             [] if bool(doubts) == expected else ["it does not" if expected else "it does not trust it"],
             doubts,
         )
+
+    def check_troubleshooting(self):
+        """Each log line that the page explains is one that Postfix logs."""
+        with open("docs/troubleshooting.md", encoding="utf-8") as file:
+            pieces = re.findall(r"(?m)^### `(.+)`$", file.read())
+        logs = "".join(sender.log() for sender in self.senders)
+        missing = [f"no {piece!r} in any log" for piece in pieces if piece not in logs]
+        self.tell("the log lines of docs/troubleshooting.md are Postfix's own", missing if pieces else ["none there"])
 
     def tell(self, name, wrong, lines=()):
         if not wrong:

@@ -1,5 +1,5 @@
 //! Every key, once: its kind, its default, what it means. Unknown-key checks, environment parsing,
-//! `check-config` and the README's table all come from here.
+//! `check-config` and the table of docs/configuration.md all come from here.
 
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]

@@ -94,9 +94,9 @@ fn overrides(text: &mut String, key: &Key) {
     }
 }
 
-/// A key's help as sentences, without marks of the README.
+/// A key's help as sentences, without marks of the page.
 fn meaning(key: &Key) -> String {
-    let help = key.help.replace('`', "").replace(", see below", " (README.md, Many replicas)");
+    let help = key.help.replace('`', "").replace(", see below", " (docs/replicas.md)");
     let mut letters = help.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     // A value that begins a sentence keeps its letters.

@@ -49,7 +49,7 @@ pub struct SharedHost {
 }
 
 impl SharedUrl {
-    /// Parses the forms of the README and nothing else.
+    /// Parses the forms of docs/replicas.md and nothing else.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));

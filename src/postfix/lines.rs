@@ -56,7 +56,7 @@ pub fn map_name(config: &Config, version: Version) -> Option<String> {
 /// The name of a map without SNI, for those who have none.
 pub const OLD_MAP: &str = "old";
 
-/// Parameters and their values, in the order of the README.
+/// Parameters and their values, in the order of docs/postfix.md.
 pub fn lines(config: &Config, version: Version, queue_directory: &Path, ca_file: &str) -> Vec<(&'static str, String)> {
     let map = map_name(config, version).unwrap_or_else(|| OLD_MAP.to_owned());
     let endpoint = endpoints(config, queue_directory).into_iter().next();

@@ -97,7 +97,7 @@ pub enum Values {
     Version,
 }
 
-/// One metric, for Prometheus and for the README.
+/// One metric, for Prometheus and for docs/monitoring.md.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// Its name.

@@ -5,8 +5,76 @@ use std::path::Path;
 use postseal::config::{Config, Environment, KEYS, Sources, effective, sample};
 use postseal::telemetry::metrics::{Kind, Label, METRICS, Values};
 
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn document(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a document")
+    std::fs::read_to_string(top().join(name)).expect("a document")
+}
+
+/// Every page that people read: path from the top, and text.
+fn pages() -> Vec<(String, String)> {
+    let mut names: Vec<String> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(str::to_owned).into();
+    for entry in std::fs::read_dir(top().join("docs")).expect("docs") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        if name.ends_with(".md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names.into_iter().map(|name| (name.clone(), document(&name))).collect()
+}
+
+/// A page without its code blocks.
+fn prose(text: &str) -> String {
+    let mut in_code = false;
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence && !line.starts_with("    ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The anchor that a heading has on the pages of code hosts.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn every_link_within_the_project_leads_somewhere() {
+    let mut links = 0;
+    for (name, text) in pages() {
+        let directory = top().join(&name).parent().expect("a directory").to_owned();
+        for rest in prose(&text).split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or_default();
+            if target.contains("://") || target.is_empty() {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { top().join(&name) } else { directory.join(file) };
+            assert!(file.exists(), "{name}: {target}");
+            if !heading.is_empty() {
+                let there = std::fs::read_to_string(&file).expect("a page");
+                let mut anchors =
+                    there.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
+                assert!(anchors.any(|anchor| anchor == heading), "{name}: {target}");
+            }
+        }
+    }
+    assert!(links > 30, "{links}");
+}
+
+#[test]
+fn the_readme_is_short_and_leads_to_every_page() {
+    let readme = document("README.md");
+    assert!(readme.lines().count() <= 200, "{}", readme.lines().count());
+    for (name, _) in pages().iter().filter(|(name, _)| name != "README.md") {
+        assert!(readme.contains(&format!("({name})")), "{name}");
+    }
 }
 
 fn load(toml: &str) -> Result<Config, String> {
@@ -18,13 +86,15 @@ fn load(toml: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn every_toml_block_of_the_readme_is_a_configuration() {
-    let readme = document("README.md");
-    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(blocks.len() >= 4, "{}", blocks.len());
-    for block in blocks {
-        assert!(load(block).is_ok(), "{:?} in\n{block}", load(block).err());
+fn every_toml_block_is_a_configuration() {
+    let mut blocks = 0;
+    for (name, text) in pages() {
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            blocks += 1;
+            assert!(load(block).is_ok(), "{name}: {:?} in\n{block}", load(block).err());
+        }
     }
+    assert!(blocks >= 6, "{blocks}");
 }
 
 #[test]
@@ -90,8 +160,8 @@ fn the_packaged_configuration_changes_nothing_and_is_one_with_every_key_uncommen
 }
 
 #[test]
-fn the_readme_lists_every_key_with_its_default() {
-    let readme = document("README.md");
+fn every_key_is_described_with_its_default() {
+    let page = document("docs/configuration.md");
     for key in KEYS {
         let default = match key.default {
             None if key.path == "state-dir" => "see below".to_owned(),
@@ -99,12 +169,12 @@ fn the_readme_lists_every_key_with_its_default() {
             Some(default) => format!("`{default}`"),
         };
         let row = format!("| `{}` | {default} | {} |", key.path, key.help);
-        assert!(readme.contains(&row), "{row}");
+        assert!(page.contains(&row), "{row}");
     }
 }
 
 #[test]
-fn check_config_prints_the_defaults_of_the_readme() {
+fn check_config_prints_the_documented_defaults() {
     let text = effective(&Sources::default()).expect("the defaults");
     for key in KEYS.iter().filter(|key| !key.path.starts_with("maps.") && key.path != "state-dir") {
         let name = key.path.rsplit('.').next().expect("a name");
@@ -117,8 +187,8 @@ fn check_config_prints_the_defaults_of_the_readme() {
 }
 
 #[test]
-fn the_readme_lists_every_metric() {
-    let readme = document("README.md");
+fn every_metric_is_described() {
+    let page = document("docs/monitoring.md");
     for metric in METRICS {
         let kind = match metric.kind {
             Kind::Counter => "counter",
@@ -127,12 +197,12 @@ fn the_readme_lists_every_metric() {
         };
         let labels: Vec<_> = metric.labels.iter().map(describe).collect();
         let row = format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join("; "), metric.help);
-        assert!(readme.contains(&row), "{row}");
+        assert!(page.contains(&row), "{row}");
     }
-    assert_eq!(readme.matches("\n| `postseal_").count(), METRICS.len(), "a row of a metric that is gone");
+    assert_eq!(page.matches("\n| `postseal_").count(), METRICS.len(), "a row of a metric that is gone");
 }
 
-/// A label and what it can be, as the README has it.
+/// A label and what it can be, as the page has it.
 fn describe(label: &Label) -> String {
     match label.values {
         Values::Of(values) => {

@@ -8,7 +8,8 @@ struct Site {
     directory: tempfile::TempDir,
 }
 
-const README: &str = include_str!("../../README.md");
+/// The pages that show lines for main.cf.
+const PAGES: [&str; 2] = [include_str!("../../docs/postfix.md"), include_str!("../../README.md")];
 
 impl Site {
     fn new() -> Self {
@@ -49,14 +50,30 @@ fn parameters(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect()
 }
 
+/// The lines for main.cf that a page shows, block by block.
+fn shown(page: &str) -> Vec<BTreeSet<String>> {
+    let mut blocks: Vec<BTreeSet<String>> = Vec::new();
+    let mut in_block = false;
+    for line in page.lines().map(str::trim) {
+        if line.starts_with("smtp_dns") {
+            blocks.push(BTreeSet::new());
+            in_block = true;
+        }
+        in_block &= line != "```";
+        if let Some(block) = blocks.last_mut().filter(|_| in_block) {
+            block.insert(line.to_owned());
+        }
+    }
+    blocks
+}
+
 #[test]
-fn the_lines_of_the_readme_are_those_that_are_printed() {
+fn the_lines_of_the_pages_are_those_that_are_printed() {
     let site = Site::new();
-    let blocks: Vec<&str> = README.split("```\nsmtp_dns").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 2);
-    for (block, version) in blocks.iter().zip(["3.7", "3.10"]) {
+    let shown: Vec<_> = PAGES.iter().flat_map(|page| shown(page)).collect();
+    assert_eq!(shown.len(), 3);
+    for (wanted, version) in shown.into_iter().zip(["3.7", "3.10", "3.7"]) {
         let (_, text, _) = site.run(&["--postfix-version", version, "--main-cf", "/dev/null"]);
-        let wanted: BTreeSet<String> = format!("smtp_dns{block}").lines().map(str::to_owned).collect();
         let found: BTreeSet<String> = parameters(&text).into_iter().map(str::to_owned).collect();
         assert_eq!(found, wanted, "{version}");
     }

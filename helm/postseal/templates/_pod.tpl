@@ -23,7 +23,7 @@ spec:
   {{- end }}
   containers:
     - {{ include "postseal.container" . | nindent 6 | trim }}
-      # It can answer: see /readyz in the README.
+      # It can answer: see /readyz in docs/monitoring.md.
       readinessProbe:
         httpGet: { path: /readyz, port: postseal-http }
         {{- toYaml .Values.readinessProbe | nindent 8 }}

@@ -46,10 +46,10 @@ async fn one_server_a_policy_is_shared_and_ends_with_its_life() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn the_user_of_the_readme_may_do_all_that_is_needed() {
+async fn the_user_of_the_page_may_do_all_that_is_needed() {
     let server = Server::start(&[]).await;
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, rest) = readme.split_once("`ACL SETUSER ").expect("the command");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/replicas.md")).unwrap();
+    let (_, rest) = page.split_once("`ACL SETUSER ").expect("the command");
     let (rules, _) = rest.split_once('`').unwrap();
     let rules: Vec<&str> = rules.split_whitespace().collect();
     assert!(server.command(&[&["ACL", "SETUSER"], rules.as_slice()].concat()).contains("OK"));
@@ -69,12 +69,12 @@ async fn the_user_of_the_readme_may_do_all_that_is_needed() {
     }
 }
 
-/// What a user may do, as the README says, and more for the kind of store.
+/// What a user may do, as docs/replicas.md says, and more for the kind of store.
 fn rules(more: &'static [&'static str]) -> Vec<&'static str> {
     let usual = ["ACL", "SETUSER", "postseal", "on", ">secret", "~postseal:*", "+getrange", "+set", "+del"];
-    let readme = include_str!("../../../README.md");
+    let page = include_str!("../../../docs/replicas.md");
     for rule in usual[2..].iter().chain(more) {
-        assert!(readme.contains(rule), "{rule}");
+        assert!(page.contains(rule), "{rule}");
     }
     [&usual, more].concat()
 }
