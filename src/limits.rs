@@ -531,7 +531,7 @@ pub const LAST_REPLIES: Duration = Duration::from_millis(200);
 /// How long the store may take after that to write what is queued; the whole end takes less than 10 s. What was queued
 /// when the end began is written meanwhile.
 pub const FLUSH: Duration = Duration::from_millis(500);
-/// From SIGTERM to the end, all waiting together: what the disk has not taken by then is not waited for.
+/// From SIGTERM (and the end of `shutdown.linger`) to the end, all waiting together: what the disk has not taken by then is not waited for.
 pub const END: Duration = Duration::from_millis(9_900);
 /// How often the main task shows that it turns.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -420,8 +420,7 @@ impl Walk {
                 let mut all = enforced.flat_map(|policy| policy.mx.iter());
                 all.any(|mx| mx.trim_start_matches('*') == *pattern || allows(mx.trim_start_matches('*'), pattern))
             };
-            return (!matched.iter().all(|pattern| owned(&pattern)))
-                .then(|| "a host that no policy of its owner allows".to_owned());
+            return (!matched.iter().all(owned)).then(|| "a host that no policy of its owner allows".to_owned());
         }
         let is_fallback = matches!(reply, "OK may" | "OK encrypt");
         if in_force {

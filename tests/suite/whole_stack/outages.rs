@@ -1,9 +1,9 @@
 //! The process while something that it needs is gone, and once it is back (design §4, §5).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postseal::cache::shared::SharedCopy;
-use postseal::clock::Clock;
+use postseal::clock::{Clock, Instant};
 use postseal::telemetry::metrics::QUERIES;
 use tokio::net::TcpListener;
 
