@@ -42,13 +42,20 @@ def run(*command):
 
 
 def linked(target):
-    """The metadata of the crates that are linked in, but for postseal itself, by name and version."""
-    tree = run("cargo", "tree", "--locked", "--package", "postseal", "--edges", "normal,no-proc-macro", "--prefix", "none",
-               "--format", "{p}", "--target", target)
-    wanted = {tuple(line.split(" (")[0].split(" v")) for line in tree.splitlines()}
-    packages = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1"))["packages"]
-    found = {(package["name"], package["version"]): package for package in packages}
-    return [found[key] for key in sorted(wanted) if key[0] != "postseal"]
+    """The metadata of the crates that are linked in or take part in that (derive macros), but for postseal itself, by name
+    and version: all that the bill of materials in the binary names."""
+    metadata = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+    packages = {package["id"]: package for package in metadata["packages"]}
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    todo = [package["id"] for package in packages.values() if package["name"] == "postseal"]
+    wanted = set()
+    while todo:
+        for dependency in nodes[todo.pop()]["deps"]:
+            is_normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            if is_normal and dependency["pkg"] not in wanted:
+                wanted.add(dependency["pkg"])
+                todo.append(dependency["pkg"])
+    return sorted((packages[key] for key in wanted), key=lambda package: (package["name"], package["version"]))
 
 
 def squeezed(text):
