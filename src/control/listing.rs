@@ -1,5 +1,6 @@
 //! Everything that is cached, as rows for people, as JSON, and as a map for Postfix.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ pub fn export(engine: &Engine, map: &MapOptions, now: Stamp) -> String {
 /// The rows that have a policy, most used first, in the columns of postfix-tlspol's `DUMP`.
 pub fn lines(rows: &[Row]) -> String {
     let mut protected: Vec<&Row> = rows.iter().filter(|row| row.has_policy()).collect();
-    protected.sort_by(|one, other| other.hits.cmp(&one.hits).then_with(|| one.domain.cmp(&other.domain)));
+    protected.sort_by(|one, other| by_use(one, other));
     let mut text = String::new();
     for row in protected {
         // Writing into a String cannot fail.
@@ -113,8 +114,13 @@ pub fn wanted(rows: Vec<Row>, filter: Filter) -> Vec<Row> {
     let is_wanted =
         |row: &Row| filter == Filter::default() || filter.held && row.is_held() || filter.policy && row.has_policy();
     let mut rows: Vec<Row> = rows.into_iter().filter(is_wanted).collect();
-    rows.sort_by(|one, other| other.hits.cmp(&one.hits).then_with(|| one.domain.cmp(&other.domain)));
+    rows.sort_by(by_use);
     rows
+}
+
+/// The order of what is shown: most used first, then by name.
+fn by_use(one: &Row, other: &Row) -> Ordering {
+    other.hits.cmp(&one.hits).then_with(|| one.domain.cmp(&other.domain))
 }
 
 /// A table for people, with a line of totals. `width`: columns of the terminal; answers are cut so that lines fit, and

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postseal::clock::Clock;
 use postseal::config::MapOptions;
 use postseal::dns::{Lookup, Security};
 use postseal::limits::{POLICY_LOOKUPS, STS_CONNECTIONS_PER_ADDRESS};
-use postseal::policy::mta_sts::{Fetch, FetchError, FetchSettings, HttpsFetch, ProxyRules};
+use postseal::policy::mta_sts::{Fetch, FetchError, HttpsFetch};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -64,16 +63,8 @@ impl Setting {
                 });
             }
         });
-        let ca = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(ca.path(), hosts.ca_pem()).expect("a CA file");
-        let settings = FetchSettings {
-            ca_file: Some(ca.path().to_owned()),
-            proxy: ProxyRules::default(),
-            port: hosts.address.port(),
-            allow_private_addresses: true,
-        };
         let dns = Dns::default();
-        let client = HttpsFetch::new(Arc::new(dns.clone()), settings, Clock::system()).expect("a client");
+        let (client, ca) = hosts.client(Arc::new(dns.clone()));
         Self { hosts, hanging, dns, client, _tasks: tasks, _ca: ca }
     }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postseal::clock::Clock;
 use postseal::dns::Security;
 use postseal::names::Domain;
-use postseal::policy::mta_sts::{Fetch, FetchError, FetchSettings, FetchedPolicy, HttpsFetch, ProxyRules};
+use postseal::policy::mta_sts::{Fetch, FetchError, FetchedPolicy, HttpsFetch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -85,7 +84,7 @@ impl Setting {
         });
         let dns = Dns::default();
         dns.addresses(HOST, Security::Insecure, &["127.0.0.2", "127.0.0.1"]);
-        let (client, ca) = client(&hosts, dns);
+        let (client, ca) = hosts.client(Arc::new(dns));
         Self { hosts, client, visits, _tasks: tasks, _ca: ca }
     }
 
@@ -127,19 +126,6 @@ async fn misbehave(fault: Fault, mut stream: TcpStream, tls: TlsAcceptor) -> std
     stream.shutdown().await
 }
 
-/// A client that trusts these policy hosts and asks this DNS; the file of their CA has to outlive it.
-fn client(hosts: &PolicyHosts, dns: Dns) -> (HttpsFetch, tempfile::NamedTempFile) {
-    let ca = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(ca.path(), hosts.ca_pem()).expect("a CA file");
-    let settings = FetchSettings {
-        ca_file: Some(ca.path().to_owned()),
-        proxy: ProxyRules::default(),
-        port: hosts.address.port(),
-        allow_private_addresses: true,
-    };
-    (HttpsFetch::new(Arc::new(dns), settings, Clock::system()).expect("a client"), ca)
-}
-
 #[tokio::test]
 async fn one_bad_address_costs_no_policy_and_is_left() {
     let mut rows = JoinSet::new();
@@ -178,7 +164,7 @@ async fn an_address_that_refuses_costs_nothing() {
     let dns = Dns::default();
     let dead: SocketAddr = ([127, 9, 9, 9], 0).into();
     dns.addresses(HOST, Security::Insecure, &[&dead.ip().to_string(), &IpAddr::from([127, 0, 0, 1]).to_string()]);
-    let (client, _ca) = client(&hosts, dns);
+    let (client, _ca) = hosts.client(Arc::new(dns));
     let domain = Domain::parse("example.com").expect("a domain");
     assert_eq!(client.fetch(&domain).await.map(|fetched| fetched.body), Ok(POLICY.into()));
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use postseal::clock::Clock;
+use postseal::dns::Lookup;
+use postseal::policy::mta_sts::{FetchSettings, HttpsFetch, ProxyRules};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -123,6 +126,19 @@ impl PolicyHosts {
     /// The CA's certificate, PEM: `mta-sts.ca-file`.
     pub fn ca_pem(&self) -> String {
         self.shared.authorities.good_pem.clone()
+    }
+
+    /// A client that trusts these policy hosts and asks this DNS; the file of their CA has to outlive it.
+    pub fn client(&self, lookup: Arc<dyn Lookup>) -> (HttpsFetch, tempfile::NamedTempFile) {
+        let ca = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(ca.path(), self.ca_pem()).expect("a CA file");
+        let settings = FetchSettings {
+            ca_file: Some(ca.path().to_owned()),
+            proxy: ProxyRules::default(),
+            port: self.address.port(),
+            allow_private_addresses: true,
+        };
+        (HttpsFetch::new(lookup, settings, Clock::system()).expect("a client"), ca)
     }
 
     /// A TLS server for another name, with a certificate of the same CA.
